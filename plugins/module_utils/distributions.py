@@ -1,0 +1,169 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is installed in an environment, read from its files, and whether all of it is really there.
+
+Nothing here starts the environment's Python: a broken environment must be readable too. The format is that of the
+packaging specifications "Recording installed projects" and "Core metadata".
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass, field
+
+
+def canonical(name: str) -> str:
+    """The name as indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One installed distribution, by its `.dist-info` or `.egg-info` folder."""
+
+    name: str
+    version: str
+    path: str  # the folder of its metadata
+    installer: str = ""
+    origin: str = ""  # the URL of direct_url.json (PEP 610): a local wheel, an editable install, a git checkout
+    requires: tuple[str, ...] = ()
+
+
+@dataclass
+class Damage:
+    """What a distribution's RECORD promises and the disk does not hold."""
+
+    name: str
+    version: str
+    problems: list[str] = field(default_factory=list)
+
+
+def site_packages(tree: str) -> list[str]:
+    """The site-packages folders of a prefix, `lib64` only where it is no link to `lib`."""
+    found = []
+    for pattern in ("lib/python3*/site-packages", "lib64/python3*/site-packages"):
+        for path in sorted(glob.glob(os.path.join(glob.escape(tree), pattern))):
+            if os.path.realpath(path) not in [os.path.realpath(other) for other in found]:
+                found.append(path)
+    return found
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _headers(text: str) -> dict[str, list[str]]:
+    headers: dict[str, list[str]] = {}
+    for line in text.split("\n\n", 1)[0].splitlines():
+        if line[:1].isspace() or ":" not in line:
+            continue
+        key, value = line.split(":", 1)
+        headers.setdefault(key.strip().lower(), []).append(value.strip())
+    return headers
+
+
+def _origin(text: str) -> str:
+    if not text:
+        return ""
+    try:
+        return str(json.loads(text).get("url", ""))
+    except ValueError:
+        return ""
+
+
+def installed(tree: str) -> dict[str, Distribution]:
+    """All distributions of a prefix by canonical name. Of two with one name the first found wins, as in Python."""
+    result: dict[str, Distribution] = {}
+    for site in site_packages(tree):
+        for entry in sorted(os.listdir(site)):
+            if not entry.endswith((".dist-info", ".egg-info")):
+                continue
+            path = os.path.join(site, entry)
+            metadata = "METADATA" if entry.endswith(".dist-info") else "PKG-INFO"
+            headers = _headers(_read(os.path.join(path, metadata) if os.path.isdir(path) else path))
+            stem = entry.rsplit(".", 1)[0].split("-")
+            name = (headers.get("name") or [stem[0]])[0]
+            result.setdefault(
+                canonical(name),
+                Distribution(
+                    name=name,
+                    version=(headers.get("version") or stem[1:2] or [""])[0],
+                    path=path,
+                    installer=_read(os.path.join(path, "INSTALLER")).strip(),
+                    origin=_origin(_read(os.path.join(path, "direct_url.json"))),
+                    requires=tuple(headers.get("requires-dist", [])),
+                ),
+            )
+    return result
+
+
+def _check_record(site: str, record: str) -> list[str]:
+    problems = []
+    try:
+        with open(record, encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        return [f"{os.path.relpath(record, site)}: cannot be read ({error})"]
+    if not any(row[0].endswith("/METADATA") for row in rows):
+        # A RECORD always lists the metadata beside it; one that does not was cut short.
+        problems.append(f"{os.path.relpath(record, site)}: cut short, it does not list METADATA")
+    for row in rows:
+        relative = row[0]
+        if relative.endswith(".pyc"):
+            continue  # Python writes and drops these at will
+        path = os.path.join(site, relative)
+        try:
+            size = os.stat(path).st_size
+        except OSError as error:
+            problems.append(f"{relative}: {(error.strerror or 'unreadable').lower()}")
+            continue
+        if len(row) > 2 and row[2].isdigit() and int(row[2]) != size:
+            problems.append(f"{relative}: {size} bytes, its RECORD says {row[2]}")
+    return problems
+
+
+def damaged(tree: str) -> list[Damage]:
+    """The distributions whose files are not those of their RECORD, by existence and size.
+
+    An installer's exit code proves nothing: uv, killed in the middle and run again, exits 0 with files missing.
+    Distributions without a RECORD that something else than pip or uv put there (conda, Debian) cannot be judged.
+    """
+    result = []
+    for site in site_packages(tree):
+        for entry in sorted(os.listdir(site)):
+            path = os.path.join(site, entry)
+            if not entry.endswith(".dist-info") or not os.path.isdir(path):
+                continue
+            headers = _headers(_read(os.path.join(path, "METADATA")))
+            name, _, version = entry[: -len(".dist-info")].partition("-")
+            damage = Damage((headers.get("name") or [name])[0], (headers.get("version") or [version])[0])
+            record = os.path.join(path, "RECORD")
+            if not headers:
+                damage.problems.append(f"{entry}/METADATA: missing or empty")
+            if os.path.exists(record):
+                damage.problems += _check_record(site, record)
+            elif not os.path.exists(os.path.join(path, "INSTALLER")):
+                damage.problems.append(f"{entry}: neither RECORD nor INSTALLER, an installer was stopped here")
+            if damage.problems:
+                result.append(damage)
+    return result
+
+
+def fingerprint(tree: str) -> str:
+    """A hash over every distribution's name, version and RECORD: equal fingerprints mean equal installed sets."""
+    digest = hashlib.sha256()
+    for name, distribution in sorted(installed(tree).items()):
+        record = _read(os.path.join(distribution.path, "RECORD"))
+        content = hashlib.sha256(record.encode()).hexdigest()
+        digest.update(f"{name}=={distribution.version} {content}\n".encode())
+    return digest.hexdigest()
