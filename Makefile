@@ -1,0 +1,78 @@
+# Every target that needs the tools makes .venv first; see tools/bootstrap.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+STACK_ROOT ?= $(HOME)/.local/share/ocrfleet
+SITE_ARGS = $(if $(FI_METHOD),-e fi_method=$(FI_METHOD)) $(if $(filter command line environment,$(origin STACK_ROOT)),-e stack_root=$(STACK_ROOT)) $(ANSIBLE_ARGS)
+
+.PHONY: help
+help: ## Show this help
+	@echo 'Usage: make TARGET [VARIABLE=value]'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo 'Variables:'
+	@echo '  FI_METHOD     how FlashInfer is installed (site)'
+	@echo '  ANSIBLE_ARGS  more arguments for ansible-playbook, e.g. "--check --diff" (site)'
+	@echo '  STACK_ROOT    the folder that holds the stack: $(STACK_ROOT) (site, clean-stack)'
+	@echo '  SCENARIO      one molecule scenario instead of all (molecule)'
+	@echo '  PYTHON        the Python, 3.11 or newer, that .venv is made with (env)'
+
+.PHONY: env
+env: ## Make the control environment .venv from requirements.lock
+	@tools/bootstrap
+
+.PHONY: site
+site: env ## Take this machine (or ANSIBLE_ARGS="-i inventories/gpu_vms") to the verified stack
+	@eval "$$(.venv/bin/python tools/index_environment.py)" && ansible-playbook site.yml $(SITE_ARGS)
+
+.PHONY: lock
+lock: env ## Renew requirements.lock from pyproject.toml
+	@eval "$$(.venv/bin/python tools/index_environment.py)" && \
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal \
+	    pyproject.toml --group dev -o requirements.lock
+
+.PHONY: check
+check: lint unit ## The fast half of the tests: lint and unit tests
+
+.PHONY: lint
+lint: env ## ansible-lint (production profile), yamllint, ruff, mypy
+	ruff check
+	ruff format --check
+	mypy plugins src tools
+	yamllint --strict .
+	ansible-lint --offline --profile production
+
+.PHONY: unit
+unit: env ## Unit tests
+	python -m pytest tests/unit
+
+.PHONY: test-faults
+test-faults: env ## Tests that kill, fill and break on purpose
+	python -m pytest tests/faults
+
+.PHONY: build
+build: env ## Build the collection into dist/
+	@rm -rf dist
+	ansible-galaxy collection build --output-path dist
+
+.PHONY: sanity
+sanity: build ## Install the built collection elsewhere, use it there, and run ansible-test sanity on it
+	tests/sanity/run
+
+.PHONY: molecule
+molecule: env ## Molecule scenarios on local test hosts, by SSH
+	tests/hosts/setup
+	tests/hosts/molecule $(if $(SCENARIO),--scenario-name $(SCENARIO),--all)
+
+.PHONY: test
+test: lint unit sanity test-faults molecule ## Everything
+
+.PHONY: clean-stack
+clean-stack: ## Remove the stack: the whole folder that STACK_ROOT names
+	@tools/clean_stack "$(STACK_ROOT)"
+
+.PHONY: clean
+clean: ## Remove what these targets made here: .venv, caches, builds, test hosts
+	@tests/hosts/clean
+	rm -rf .venv .cache dist build .mypy_cache .pytest_cache .ruff_cache .ansible
