@@ -1,0 +1,1 @@
+../plugins/modules/torch_version.py

@@ -1,0 +1,1 @@
+../plugins/modules/uv_packages.py

@@ -1,0 +1,175 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plan a change to an environment's packages, and refuse it before anything moves.
+
+The resolver does the work: what must not move is handed to it as constraints, so it looks for a solution *around* the
+baseline, older releases of the new packages included, and when there is none its own explanation names the chain.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from dataclasses import dataclass, field
+
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import cuda_guard
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Damage, Distribution, canonical
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import Change, Unsatisfiable, Uv
+
+# What `protect: [torch]` stands for: the torch family and the CUDA libraries it is linked to.
+TORCH_FAMILY = ("torch", "torchvision", "torchaudio", "triton", "pytorch-triton", "xformers", "nvidia-*", "cuda-*")
+
+# Each round excludes at least one more package; real requests settle in two.
+_GUARD_ROUNDS = 8
+
+
+class Refused(Exception):
+    """The request would move what must stay. `offending` lists the packages, the text explains."""
+
+    def __init__(self, text: str, offending: list[dict]) -> None:
+        super().__init__(text)
+        self.offending = offending
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wanted, and what must not happen on the way."""
+
+    requirements: list[str]
+    optional: list[str] = field(default_factory=list)
+    constraints: list[str] = field(default_factory=list)
+    lock: str = ""
+    protect: list[str] = field(default_factory=list)  # `all`, `torch`, or names and patterns
+    cuda_major: int | None = None
+    allow: list[str] = field(default_factory=list)  # packages of another CUDA major version that the operator accepts
+
+
+@dataclass
+class Plan:
+    """What would be done."""
+
+    changes: list[Change]
+    damaged: list[Damage]
+    left_out: list[dict]
+    excluded: list[dict]  # packages of another CUDA major version that the resolver was told to do without
+    lock_used: bool
+
+    @property
+    def pins(self) -> list[str]:
+        repaired = [f"{damage.name}=={damage.version}" for damage in self.damaged]
+        return [f"{change.name}=={change.after}" for change in self.changes if change.after] + repaired
+
+
+def protected(installed: dict[str, Distribution], protect: list[str]) -> dict[str, str]:
+    """Name and version of each installed distribution that may not move."""
+    patterns = [pattern for entry in protect for pattern in (TORCH_FAMILY if entry == "torch" else [canonical(entry)])]
+    return {
+        name: distribution.version
+        for name, distribution in installed.items()
+        if distribution.version and any(p == "all" or fnmatch.fnmatchcase(name, p) for p in patterns)
+    }
+
+
+def locked_versions(lock: str) -> dict[str, str]:
+    """Name and version of each pin of a requirements text."""
+    pins = re.findall(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)", lock, re.MULTILINE)
+    return {canonical(name): version for name, version in pins}
+
+
+def make(uv: Uv, request: Request, installed: dict[str, Distribution], damaged: list[Damage]) -> Plan:
+    """Resolve `request` against what is installed. Raises Refused, uv.Unsatisfiable or uv.Failed; changes nothing."""
+    left_out = []
+    requirements = list(request.requirements)
+    for requirement in request.optional:
+        reason = uv.obtainable(requirement)
+        if reason is None:
+            requirements.append(requirement)
+        else:
+            left_out.append({"requirement": requirement, "reason": reason})
+
+    kept = protected(installed, request.protect)
+    constraints = [*request.constraints, *(f"{name}=={version}" for name, version in kept.items())]
+    pins = locked_versions(request.lock)
+    # A lock made for a fresh environment must not move what an existing one holds: then the index is asked instead.
+    lock_used = bool(pins) and all(installed[name].version == pins[name] for name in pins if name in installed)
+    lock = request.lock if lock_used else ""
+
+    changes, excluded = _resolve(uv, request, requirements, constraints, lock, kept)
+    moved = [change for change in changes if change.name in kept]
+    if moved:
+        raise Refused(_moved_text(moved, requirements, ""), _as_rows(moved))
+    return Plan(changes, damaged, left_out, excluded, lock_used)
+
+
+def _resolve(
+    uv: Uv, request: Request, requirements: list[str], constraints: list[str], lock: str, kept: dict[str, str]
+) -> tuple[list[Change], list[dict]]:
+    excluded: list[dict] = []
+    for _round in range(_GUARD_ROUNDS):
+        exclusions = [row["constraint"] for row in excluded]
+        try:
+            changes = uv.changes(requirements, [*constraints, *exclusions], lock)
+        except Unsatisfiable as explanation:
+            if excluded:
+                raise Refused(
+                    _foreign_text(excluded, requirements, request, str(explanation)), excluded
+                ) from explanation
+            raise _explain_conflict(uv, requirements, request.constraints, kept, explanation) from explanation
+        foreign = _foreign(changes, request)
+        if not foreign:
+            return changes, excluded
+        excluded += foreign
+    raise Refused(_foreign_text(excluded, requirements, request, "no set without them was found"), excluded)
+
+
+def _foreign(changes: list[Change], request: Request) -> list[dict]:
+    """The packages of the plan that belong to another CUDA major version and are not allowed by name."""
+    if request.cuda_major is None:
+        return []
+    rows = []
+    for change in changes:
+        if change.after is None or change.name in map(canonical, request.allow):
+            continue
+        major = cuda_guard.major(change.name, change.after)
+        if major is not None and major != request.cuda_major:
+            rows.append(
+                {
+                    "name": change.name,
+                    "version": change.after,
+                    "cuda_major": major,
+                    "constraint": cuda_guard.exclusion(change.name, request.cuda_major),
+                }
+            )
+    return rows
+
+
+def _explain_conflict(
+    uv: Uv, requirements: list[str], constraints: list[str], kept: dict[str, str], explanation: Unsatisfiable
+) -> Exception:
+    """Say which protected packages would have to move, by resolving once more without protecting them."""
+    if not kept:
+        return explanation
+    try:
+        moved = [change for change in uv.changes(requirements, constraints) if change.name in kept]
+    except Unsatisfiable as reason:
+        return reason  # it cannot be had at all, protected packages or not
+    return Refused(_moved_text(moved, requirements, str(explanation)), _as_rows(moved))
+
+
+def _as_rows(changes: list[Change]) -> list[dict]:
+    return [{"name": change.name, "before": change.before, "after": change.after} for change in changes]
+
+
+def _moved_text(moved: list[Change], requirements: list[str], why: str) -> str:
+    listed = ", ".join(f"{change.name} {change.before} -> {change.after or 'removed'}" for change in moved)
+    text = f"Refused: installing {', '.join(requirements)} would move protected packages: {listed or 'see below'}."
+    return text + (f" Why: {why}" if why else "")
+
+
+def _foreign_text(excluded: list[dict], requirements: list[str], request: Request, why: str) -> str:
+    listed = ", ".join(f"{row['name']} {row['version']} (CUDA {row['cuda_major']})" for row in excluded)
+    return (
+        f"Refused: {', '.join(requirements)} cannot be installed without packages of another CUDA major version than "
+        f"{request.cuda_major}: {listed}. Why: {why}"
+    )

@@ -1,0 +1,166 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""uv, as this collection uses it: plan, lock, install.
+
+Requests are handed over as a `pyproject.toml`, because that is where uv takes a named index for one package only
+(`explicit = true`). uv asks the first index that has a package and no other, so an extra index can add no other torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, distributions
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
+
+
+class Unsatisfiable(Exception):
+    """No set of versions satisfies the request; the text is uv's explanation."""
+
+
+class Failed(Exception):
+    """uv could not do its work: an index out of reach, a hash that differs, a build that failed."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where packages come from. Everything empty: uv's own defaults and the user's configuration."""
+
+    default_index: str = ""
+    indexes: tuple[dict, ...] = ()  # name, url, packages: an index asked for just these
+    find_links: tuple[str, ...] = ()
+    offline: bool = False
+    ca_bundle: str = ""
+
+    def environment(self) -> dict[str, str]:
+        env = {"UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
+        if self.default_index:
+            env["UV_DEFAULT_INDEX"] = self.default_index
+        if self.find_links:
+            env["UV_FIND_LINKS"] = " ".join(self.find_links)
+        if self.offline:
+            env["UV_OFFLINE"] = "1"
+        if self.ca_bundle:
+            env["SSL_CERT_FILE"] = self.ca_bundle
+        return env
+
+
+@dataclass
+class Change:
+    """One distribution that differs between now and the plan; `before` or `after` is None when added or removed."""
+
+    name: str
+    before: str | None
+    after: str | None
+
+
+@dataclass
+class Uv:
+    """uv for one environment. `folder` holds the request files and is the caller's to remove."""
+
+    binary: str
+    stage: Stage
+    sources: Sources
+    folder: str
+    timeout: float
+    cache: str = ""
+    no_build_isolation: tuple[str, ...] = ()
+    pass_fds: tuple[int, ...] = field(default=())
+
+    def _write(self, name: str, text: str) -> str:
+        path = os.path.join(self.folder, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+    def _request(self, requirements: list[str]) -> str:
+        # Strings are written as JSON, which TOML's basic strings accept.
+        lines = ["[project]", 'name = "request"', 'version = "0"', f"dependencies = {json.dumps(requirements)}"]
+        named = {distributions.canonical(re.split(r"[^\w.-]", text, maxsplit=1)[0]) for text in requirements}
+        for index in self.sources.indexes:
+            packages = [name for name in map(distributions.canonical, index["packages"]) if name in named]
+            for name in packages:
+                lines += ["[tool.uv.sources." + json.dumps(name) + "]", f"index = {json.dumps(index['name'])}"]
+        for index in self.sources.indexes:
+            lines += ["[[tool.uv.index]]", f"name = {json.dumps(index['name'])}"]
+            lines += [f"url = {json.dumps(index['url'])}", "explicit = true"]
+        return self._write("pyproject.toml", "\n".join(lines) + "\n")
+
+    def _run(self, *arguments: str, retries: int = 3) -> commands.Result:
+        env = {**self.sources.environment(), "UV_HTTP_RETRIES": str(retries)}
+        if self.cache:
+            env["UV_CACHE_DIR"] = self.cache
+        if self.stage.candidate:
+            env["UV_LINK_MODE"] = "copy"  # hardlinks do not cross the bind mount; said, uv does not warn
+        command = [self.binary, "pip", *arguments, "--python", self.stage.python, "--color", "never"]
+        result = self.stage.run(command, timeout=self.timeout, env=env, cwd=self.folder, pass_fds=self.pass_fds)
+        if result.ok:
+            return result
+        # uv ends with 1 when the resolver finds no solution, and with 2 for everything else.
+        if result.rc == 1 and "No solution found" in result.stderr:
+            raise Unsatisfiable(_explanation(result.stderr))
+        raise Failed(result.outcome())
+
+    def _build_flags(self) -> list[str]:
+        return [flag for name in self.no_build_isolation for flag in ("--no-build-isolation-package", name)]
+
+    def changes(self, requirements: list[str], constraints: list[str], lock: str = "") -> list[Change]:
+        """What installing `requirements` would change. With `lock` (a hashed requirements text) only what it holds."""
+        arguments = ["install", "--dry-run", "--output-format", "json", *self._build_flags()]
+        arguments += ["-r", self._request(requirements)]
+        arguments += ["-c", self._write("constraints.txt", "\n".join(constraints) + "\n")]
+        if lock:
+            arguments += ["-c", self._write("lock.txt", lock)]
+        output = self._run(*arguments).stdout
+        # Nothing to do prints no JSON at all in this version.
+        listed = json.loads(output)["changes"] if output.strip() else []
+        return merge_changes(listed)
+
+    def lock(self, pins: list[str]) -> str:
+        """A hashed requirements text for exactly these `name==version` pins."""
+        if not pins:
+            return ""
+        arguments = ["compile", "--no-deps", "--generate-hashes", "--no-header", "--no-annotate"]
+        arguments += [*self._build_flags(), self._request(pins)]
+        return self._run(*arguments).stdout
+
+    def obtainable(self, requirement: str) -> str | None:
+        """Why `requirement` cannot be had from the sources, or None when it can."""
+        try:
+            # Optional things are not worth a long wait for an index that does not answer.
+            self._run("compile", "--no-deps", "--no-header", "--no-annotate", self._request([requirement]), retries=0)
+        except Unsatisfiable as reason:
+            return str(reason)
+        except Failed as reason:
+            return str(reason)
+        return None
+
+    def install(self, pins: list[str], lock: str, reinstall: list[str]) -> None:
+        """Install exactly `pins`, each file held against the hashes in `lock`, and no dependency of theirs."""
+        arguments = ["install", "--no-deps", "--require-hashes", *self._build_flags()]
+        arguments += ["-r", self._request(pins), "-c", self._write("lock.txt", lock)]
+        for name in reinstall:
+            arguments += ["--reinstall-package", name]
+        self._run(*arguments)
+
+
+def merge_changes(listed: list[dict]) -> list[Change]:
+    """uv lists an upgrade as one entry that goes and one that comes; join them."""
+    merged: dict[str, Change] = {}
+    for entry in listed:
+        change = merged.setdefault(entry["name"], Change(entry["name"], None, None))
+        if entry["action"] == "uninstalled":
+            change.before = entry["version"]
+        else:
+            change.after = entry["version"]
+    return [change for change in merged.values() if change.before != change.after]
+
+
+def _explanation(stderr: str) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    text = " ".join(line for line in lines if not line.startswith(("Using Python", "error: No solution", "hint:")))
+    return re.sub(r"^cause: ", "", text).replace("request depends on ", "the request asks for ")

@@ -1,0 +1,373 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bring packages into an environment by uv: plan, guard, lock, install, hold against RECORD."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: uv_packages
+short_description: Add packages to an environment without moving what must stay
+version_added: 0.1.0
+author:
+  - The ocrfleet.gpu_stack contributors (@ocrfleet)
+description:
+  - Resolves the requirements against what is installed, with the protected packages as constraints, and refuses with the offending
+    packages named when one of them, or the CUDA major version, would move.
+  - Then installs exactly what was planned, with every downloaded file held against a hash, and at the end holds the whole
+    environment against every C(RECORD). The installer's exit code is not trusted; uv, killed in the middle of an
+    install and run again, exits 0 with files missing.
+  - Distributions that are already damaged are installed again at their own version, and returned as C(plan.repaired).
+extends_documentation_fragment:
+  - ocrfleet.gpu_stack.environment
+options:
+  uv:
+    description:
+      - Path of the uv binary on the host. The plan is read from a preview format, so use the version that this collection pins.
+    type: path
+    required: true
+  requirements:
+    description:
+      - Requirements (PEP 508) that the environment must satisfy.
+    type: list
+    elements: str
+    required: true
+  optional:
+    description:
+      - Requirements that are added where they can be had, and left out with the reason in C(left_out) where not.
+    type: list
+    elements: str
+    default: []
+  constraints:
+    description:
+      - Constraints (PEP 508) that every package must respect.
+    type: list
+    elements: str
+    default: []
+  lock:
+    description:
+      - Path, on the host, of a requirements file with hashes. Versions and hashes are taken from it.
+      - A lock that contradicts what is installed already is not used; C(lock_used) says so.
+    type: path
+  protect:
+    description:
+      - Installed packages that must not move. V(all) means every one, V(torch) the torch family and the CUDA
+        libraries. Anything else is a name or a pattern such as V(nvidia-*).
+    type: list
+    elements: str
+    default: []
+  cuda_major:
+    description:
+      - CUDA major version of the environment. Packages that belong to another one are excluded from the resolution, and when there
+        is no solution without them the request is refused.
+    type: int
+  allow_cuda:
+    description:
+      - Names of packages of another CUDA major version that are accepted nonetheless.
+    type: list
+    elements: str
+    default: []
+  no_build_isolation:
+    description:
+      - Names of packages that, when they must be built, are built against what the environment holds. With build isolation
+        a build may fetch the newest torch for itself, and constraints do not reach it.
+    type: list
+    elements: str
+    default: []
+  sources:
+    description:
+      - Where packages come from. Without it uv's own defaults and configuration apply.
+    type: dict
+    default: {}
+    suboptions:
+      default_index:
+        description: URL of the package index.
+        type: str
+        default: ""
+      indexes:
+        description: Indexes that are asked for the named packages only.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: Short name, for messages.
+            type: str
+            required: true
+          url:
+            description: URL of the index.
+            type: str
+            required: true
+          packages:
+            description: Packages that come from this index and from no other.
+            type: list
+            elements: str
+            required: true
+      find_links:
+        description: Folders or pages with wheels, looked at beside the index.
+        type: list
+        elements: str
+        default: []
+      offline:
+        description: Use no network; the cache and O(sources.find_links) must hold everything.
+        type: bool
+        default: false
+      ca_bundle:
+        description: Path, on the host, of the certificates to trust.
+        type: str
+        default: ""
+  cache:
+    description:
+      - Folder of uv's cache. On the environment's file system files are linked instead of copied.
+    type: path
+  timeout:
+    description:
+      - Seconds that one call of uv may take.
+    type: float
+    default: 3600
+requirements:
+  - uv
+attributes:
+  check_mode:
+    description: Can run in check mode; resolves, and returns the plan that a run would carry out.
+    support: full
+  diff_mode:
+    description: Shows the packages that come, go and change.
+    support: full
+seealso:
+  - module: ocrfleet.gpu_stack.env_transaction
+"""
+
+EXAMPLES = r"""
+- name: Add FlashInfer, and nothing that moves the baseline
+  ocrfleet.gpu_stack.uv_packages:
+    environment: /opt/conda/envs/olmocr-optimized
+    uv: /opt/ocrfleet/bin/uv
+    requirements:
+      - flashinfer-python==0.3.1
+    optional:
+      - flashinfer-cubin==0.3.1
+    protect:
+      - all
+    cuda_major: 12
+    no_build_isolation:
+      - flashinfer-python
+"""
+
+RETURN = r"""
+plan:
+  description: What was changed, or would be in check mode.
+  returned: when the request could be resolved
+  type: dict
+  contains:
+    added:
+      description: Packages that come, with C(name) and C(version).
+      type: list
+      elements: dict
+    changed:
+      description: Packages that move, with C(name), C(before) and C(after).
+      type: list
+      elements: dict
+    removed:
+      description: Packages that go, with C(name) and C(version).
+      type: list
+      elements: dict
+    repaired:
+      description: Damaged packages that are installed again, with C(name), C(version) and C(problems).
+      type: list
+      elements: dict
+left_out:
+  description: Entries of O(optional) that cannot be had, with C(requirement) and C(reason).
+  returned: when the request could be resolved
+  type: list
+  elements: dict
+excluded:
+  description: Packages of another CUDA major version that the resolver did without, with C(name), C(version), C(cuda_major).
+  returned: when the request could be resolved
+  type: list
+  elements: dict
+lock:
+  description: The requirements text, with hashes, that was installed. Empty when there was nothing to install or in check mode.
+  returned: when the request could be resolved
+  type: str
+lock_used:
+  description: Whether O(lock) was used.
+  returned: when the request could be resolved
+  type: bool
+reason:
+  description: Why the module failed, in one word.
+  returned: failure
+  type: str
+  sample: refused
+offending:
+  description: The packages that the request was refused for.
+  returned: when the request was refused
+  type: list
+  elements: dict
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, package_plan
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import Failed, Sources, Unsatisfiable, Uv
+
+ARGUMENT_SPEC = {
+    "environment": {"type": "path", "required": True},
+    "candidate": {"type": "path"},
+    "uv": {"type": "path", "required": True},
+    "requirements": {"type": "list", "elements": "str", "required": True},
+    "optional": {"type": "list", "elements": "str", "default": []},
+    "constraints": {"type": "list", "elements": "str", "default": []},
+    "lock": {"type": "path"},
+    "protect": {"type": "list", "elements": "str", "default": []},
+    "cuda_major": {"type": "int"},
+    "allow_cuda": {"type": "list", "elements": "str", "default": []},
+    "no_build_isolation": {"type": "list", "elements": "str", "default": []},
+    "sources": {
+        "type": "dict",
+        "default": {},
+        "options": {
+            "default_index": {"type": "str", "default": ""},
+            "indexes": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "url": {"type": "str", "required": True},
+                    "packages": {"type": "list", "elements": "str", "required": True},
+                },
+            },
+            "find_links": {"type": "list", "elements": "str", "default": []},
+            "offline": {"type": "bool", "default": False},
+            "ca_bundle": {"type": "str", "default": ""},
+        },
+    },
+    "cache": {"type": "path"},
+    "timeout": {"type": "float", "default": 3600},
+}
+
+
+def make_uv(params: dict, folder: str) -> Uv:
+    sources = params["sources"]
+    return Uv(
+        binary=params["uv"],
+        stage=Stage(params["environment"], params["candidate"]),
+        sources=Sources(
+            default_index=sources.get("default_index", ""),
+            indexes=tuple(sources.get("indexes", ())),
+            find_links=tuple(sources.get("find_links", ())),
+            offline=sources.get("offline", False),
+            ca_bundle=sources.get("ca_bundle", ""),
+        ),
+        folder=folder,
+        timeout=params["timeout"],
+        cache=params["cache"] or "",
+        no_build_isolation=tuple(params["no_build_isolation"]),
+    )
+
+
+def read_lock(path: str | None) -> str:
+    if not path:
+        return ""
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def describe(plan: package_plan.Plan) -> dict:
+    """The plan as the module returns it."""
+    return {
+        "added": [{"name": c.name, "version": c.after} for c in plan.changes if c.before is None],
+        "changed": [
+            {"name": c.name, "before": c.before, "after": c.after} for c in plan.changes if c.before and c.after
+        ],
+        "removed": [{"name": c.name, "version": c.before} for c in plan.changes if c.after is None],
+        "repaired": [vars(damage) for damage in plan.damaged],
+    }
+
+
+def diff(plan: package_plan.Plan) -> dict:
+    def listing(versions: list[tuple[str, str | None]]) -> str:
+        return "".join(f"{name}=={version}\n" for name, version in sorted(versions) if version)
+
+    return {
+        "before_header": "packages",
+        "after_header": "packages",
+        "before": listing([(c.name, c.before) for c in plan.changes]),
+        "after": listing([(c.name, c.after) for c in plan.changes]),
+    }
+
+
+def apply(uv: Uv, plan: package_plan.Plan, lock: str) -> str:
+    """Install the plan; returns the lock that was installed. Raises uv.Failed when the result is not whole."""
+    pins = plan.pins
+    wanted = package_plan.locked_versions("\n".join(pins))
+    if not plan.lock_used or not wanted.items() <= package_plan.locked_versions(lock).items():
+        lock = uv.lock(pins)
+    uv.install(pins, lock, reinstall=[damage.name for damage in plan.damaged])
+    still = distributions.damaged(uv.stage.tree)
+    if still:
+        listed = "; ".join(f"{damage.name}: {damage.problems[0]}" for damage in still[:5])
+        raise Failed(f"{len(still)} distributions are not whole after the installation: {listed}")
+    installed = distributions.installed(uv.stage.tree)
+    for change in plan.changes:
+        found = installed.get(change.name)
+        if (found.version if found else None) != change.after:
+            raise Failed(
+                f"{change.name} should be {change.after} after the installation, found {found and found.version}"
+            )
+    return lock
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    params = module.params
+    uv = make_uv(params, module.tmpdir)
+    if not os.path.exists(os.path.join(uv.stage.tree, "bin", "python")):
+        module.fail_json(
+            reason="no_environment",
+            msg=f"{params['environment']} is no Python environment: expected an interpreter at "
+            f"{uv.stage.tree}/bin/python, found none. Create it with the role python_env, or correct the path.",
+        )
+    if not os.access(uv.binary, os.X_OK):
+        module.fail_json(reason="no_uv", msg=f"Expected uv at {uv.binary}, found nothing that can be run there.")
+    lock = read_lock(params["lock"])
+    request = package_plan.Request(
+        requirements=params["requirements"],
+        optional=params["optional"],
+        constraints=params["constraints"],
+        lock=lock,
+        protect=params["protect"],
+        cuda_major=params["cuda_major"],
+        allow=params["allow_cuda"],
+    )
+    try:
+        plan = package_plan.make(
+            uv, request, distributions.installed(uv.stage.tree), distributions.damaged(uv.stage.tree)
+        )
+        changed = bool(plan.pins or plan.changes)
+        installed_lock = apply(uv, plan, lock) if changed and not module.check_mode else ""
+    except package_plan.Refused as refusal:
+        module.fail_json(reason="refused", msg=str(refusal), offending=refusal.offending)
+    except Unsatisfiable as explanation:
+        module.fail_json(
+            reason="unsatisfiable", msg=f"No versions satisfy {', '.join(params['requirements'])}: {explanation}"
+        )
+    except Failed as failure:
+        module.fail_json(reason="failed", msg=str(failure))
+    module.exit_json(
+        changed=changed,
+        plan=describe(plan),
+        left_out=plan.left_out,
+        excluded=plan.excluded,
+        lock=installed_lock,
+        lock_used=plan.lock_used,
+        diff=diff(plan),
+    )
+
+
+if __name__ == "__main__":
+    main()
