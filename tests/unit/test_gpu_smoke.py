@@ -1,0 +1,208 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The failures of a kernel told apart, with a fake torch, and with the one of OCRFLEET_TEST_ENVIRONMENT if set."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, gpu_kernels, staging
+from ansible_collections.ocrfleet.gpu_stack.plugins.modules import gpu_smoke
+
+FIXTURES = Path(__file__).parent / "fixtures" / "gpu"
+ENVIRONMENT = os.environ.get("OCRFLEET_TEST_ENVIRONMENT", "")
+
+
+def request(kernels: list[str], mode: str = "gpu", **more: object) -> dict:
+    return {"kernels": kernels, "mode": mode, "seed": 7, "capability": None, "tolerance": None, **more}
+
+
+def smoke(python: str, folder: Path, asked: dict, timeout: int, env: dict[str, str]) -> tuple[dict[str, dict], int]:
+    class Stage(staging.Stage):
+        @property
+        def python(self) -> str:
+            return python
+
+    stage = Stage(str(folder))
+    entries, _device, processes, _argvs = gpu_smoke.run_all(
+        lambda one: gpu_smoke.attempt(stage, one, str(folder), timeout, env), asked, timeout
+    )
+    return {entry["name"]: entry for entry in entries}, processes
+
+
+def fake(tmp_path: Path, how: str, asked: dict, timeout: int = 3) -> tuple[dict[str, dict], int]:
+    return smoke(sys.executable, tmp_path, asked, timeout, {"PYTHONPATH": str(FIXTURES / "fake_torch"), "FAKE": how})
+
+
+@pytest.mark.parametrize(
+    ("how", "reason", "says"),
+    [
+        ("hang", "timeout", "expected an end within 3 s"),
+        ("crash", "crash", "was ended by signal 6"),
+        ("exit", "crash", "ended with exit code 0"),
+        ("out_of_memory", "out_of_memory", "Tried to allocate 20.00 GiB"),
+        ("lost_context", "crash", "an illegal memory access"),
+        ("no_image", "wrong_device", "no kernel image is available"),
+        ("something", "error", "ValueError: something"),
+    ],
+)
+def test_one_kernel_lost_leaves_the_others(tmp_path: Path, how: str, reason: str, says: str) -> None:
+    asked = request(["torch_matmul", "torch_attention"])
+    found, processes = fake(tmp_path, f"torch_matmul={how},torch_attention=out_of_memory", asked)
+    assert (found["torch_matmul"]["status"], found["torch_matmul"]["reason"]) == ("failed", reason)
+    assert says in found["torch_matmul"]["message"]
+    assert found["torch_attention"]["reason"] == "out_of_memory"
+    assert found["torch_matmul"]["capability"] == "9.0"
+    assert processes == (1 if reason in ("out_of_memory", "error") else 2)
+
+
+@pytest.mark.parametrize(
+    ("how", "more", "status", "reason", "says"),
+    [
+        ("no_gpu", {}, "not_run", "no_gpu", "no usable CUDA device (Found no NVIDIA driver"),
+        ("import", {}, "failed", "import_error", "libcudart.so.12"),
+        ("import_hang", {}, "failed", "timeout", "expected an end within 2 s"),
+        ("", {"capability": "8.9"}, "failed", "wrong_device", "expected compute capability 8.9, found 9.0"),
+    ],
+)
+def test_a_start_that_fails_is_told_for_every_kernel(
+    tmp_path: Path, how: str, more: dict, status: str, reason: str, says: str
+) -> None:
+    found, processes = fake(tmp_path, how, request(list(gpu_kernels.KERNELS), **more), timeout=2)
+    assert processes == 1
+    assert list(found) == list(gpu_kernels.KERNELS)
+    for entry in found.values():
+        assert (entry["status"], entry["reason"]) == (status, reason)
+        assert says in entry["message"]
+
+
+def test_a_hang_ends_the_children_too(tmp_path: Path) -> None:
+    """Compilers that FlashInfer started must not go on after the time limit."""
+    mark = tmp_path / "child"
+    (tmp_path / "torch.py").write_text(
+        f"import subprocess, time\nsubprocess.Popen(['sh', '-c', 'sleep 3; touch {mark}'])\ntime.sleep(60)\n"
+    )
+    found, _ = smoke(sys.executable, tmp_path, request(["torch_matmul"]), 1, {"PYTHONPATH": str(tmp_path)})
+    assert found["torch_matmul"]["reason"] == "timeout"
+    commands.run(["sleep", "3.5"], timeout=10)
+    assert not mark.exists()
+
+
+def answer(events: list[dict], rc: int = 0) -> tuple[list[dict], commands.Result]:
+    return events, commands.Result(["python"], rc, "", "", 1.0)
+
+
+DEVICE = {"event": "device", "device": "NVIDIA L4", "capability": "8.9", "no_gpu": ""}
+
+
+def test_a_cpu_result_is_never_passed() -> None:
+    events = [
+        {"event": "device", "device": "cpu", "no_gpu": ""},
+        {"event": "begin", "kernel": "torch_matmul"},
+        {"event": "result", "kernel": "torch_matmul", "status": "passed", "error": 0.001},
+    ]
+    asked = []
+
+    def run(one: dict) -> tuple[list[dict], commands.Result]:
+        asked.append(one["kernels"])
+        return answer(events)
+
+    entries, _device, _processes, _argvs = gpu_smoke.run_all(
+        run, request(["torch_matmul", "flashinfer_decode"], "cpu"), 5
+    )
+    assert asked == [["torch_matmul"]]
+    assert [(entry["status"], entry["reason"], entry["cpu_status"]) for entry in entries] == [
+        ("not_run", "cpu_mode", "passed"),
+        ("not_run", "cpu_mode", None),
+    ]
+    assert gpu_smoke.overall(entries) == "not_run"
+
+
+def test_the_out_of_memory_killer_is_named() -> None:
+    events = [DEVICE, {"event": "begin", "kernel": "flashinfer_prefill"}]
+    entries, _, processes, _ = gpu_smoke.run_all(lambda one: answer(events, -9), request(["flashinfer_prefill"]), 5)
+    assert processes == 1
+    assert entries[0]["reason"] == "crash"
+    assert "out-of-memory killer" in entries[0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        (["passed", "passed"], "passed"),
+        (["passed", "not_run"], "not_run"),
+        (["passed", "failed"], "failed"),
+        (["not_run", "failed"], "failed"),
+    ],
+)
+def test_overall(statuses: list[str], expected: str) -> None:
+    assert gpu_smoke.overall([{"status": status} for status in statuses]) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("CUDA error: out of memory"), "out_of_memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"), "out_of_memory"),
+        (MemoryError(), "out_of_memory"),
+        (RuntimeError("CUDA error: device-side assert triggered"), "crash"),
+        (ModuleNotFoundError("No module named 'flashinfer'"), "import_error"),
+        (OSError("sampling.so: undefined symbol: _ZN3c104cuda"), "import_error"),
+        (RuntimeError("Ninja build failed. Ninja output:\nFAILED: sampling.cuda.o"), "compile_error"),
+        (FileNotFoundError(2, "No such file or directory", "/nonexistent/bin/nvcc"), "compile_error"),
+        (FileNotFoundError(2, "No such file or directory", "ninja"), "compile_error"),
+        (RuntimeError("Could not find nvcc and default cuda_home='/usr/local/cuda' doesn't exist"), "compile_error"),
+        (TypeError("plan() missing 1 required positional argument: 'page_size'"), "error"),
+    ],
+)
+def test_reason_of(error: Exception, reason: str) -> None:
+    assert gpu_kernels.reason_of(error) == reason
+
+
+@pytest.mark.parametrize(
+    ("path", "written", "origin"),
+    [
+        ("/home/o/.cache/flashinfer/90/cached_ops/sampling/sampling.so", 99.0, "cache"),
+        ("/home/o/.cache/flashinfer/90/cached_ops/sampling/sampling.so", 101.0, "compiled"),
+        ("/env/lib/python3.11/site-packages/flashinfer/data/aot/sampling/sampling.so", 101.0, "pack"),
+        ("/env/lib/python3.11/site-packages/flashinfer_jit_cache/jit_cache/sampling/sampling.so", 1.0, "pack"),
+    ],
+)
+def test_module_origin(path: str, written: float, origin: str) -> None:
+    assert gpu_kernels.module_origin(path, written, started=100.5) == origin
+
+
+def test_half_a_line_is_dropped(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    file.write_text('{"event": "begin", "kernel": "torch_matmul"}\n{"event": "resu')
+    assert gpu_smoke.read_events(str(file)) == [{"event": "begin", "kernel": "torch_matmul"}]
+
+
+@pytest.mark.skipif(not ENVIRONMENT, reason="OCRFLEET_TEST_ENVIRONMENT names no environment with PyTorch")
+@pytest.mark.parametrize(
+    ("sabotage", "reason", "says"),
+    [
+        ("", "", "right on the CPU"),
+        ("one_row", "wrong_result", "expected a relative error of at most 0.01"),
+        ("nan", "nan", "1 of 114688 output elements"),
+        ("unwritten", "unwritten", "114688 of 114688 output elements"),
+        ("wrong_device", "wrong_device", "expected the output on cpu, found it on meta"),
+        ("hang", "timeout", "expected an end within 20 s"),
+        ("crash", "crash", "was ended by signal 11"),
+        ("out_of_memory", "out_of_memory", "Tried to allocate"),
+        ("compile_error", "compile_error", "nvcc: not found"),
+    ],
+)
+def test_with_the_real_torch(tmp_path: Path, sabotage: str, reason: str, says: str) -> None:
+    env = {"PYTHONPATH": str(FIXTURES / "sabotage"), "SABOTAGE": sabotage, "PYTHONDONTWRITEBYTECODE": "1"}
+    asked = request(["torch_matmul", "torch_attention"], "cpu")
+    found, processes = smoke(os.path.join(ENVIRONMENT, "bin", "python"), tmp_path, asked, 20, env)
+    matmul = found["torch_matmul"]
+    assert says in matmul["message"]
+    assert (matmul["cpu_status"], matmul["reason"]) == (("failed", reason) if sabotage else ("passed", "cpu_mode"))
+    assert found["torch_attention"]["cpu_status"] == "passed"
+    assert processes == (2 if reason in ("timeout", "crash", "wrong_device") else 1)
