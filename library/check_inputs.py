@@ -1,0 +1,1 @@
+../plugins/modules/check_inputs.py

@@ -1,0 +1,112 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hold what the operator set against the roles' argument specs, on the control node, before any host is touched.
+
+Ansible's own validation misses misspelled names, looks at one role at a time and only when that role starts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.action import ActionBase
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+
+# Short public names, which carry no role's prefix.
+SHORT_PREFIX = "fi_"
+
+# These say where reports go and how runs talk to services; the installed stack is the same whatever they are.
+NOT_PART_OF_THE_STACK = ("report_",)
+
+
+def load_specs(roles: Path) -> dict[str, dict]:
+    """The options of every role's entry point `main`, by role."""
+    specs = {}
+    for path in sorted(roles.glob("*/meta/argument_specs.yml")):
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        specs[path.parents[1].name] = document["argument_specs"]["main"].get("options", {})
+    return specs
+
+
+def to_argument_spec(options: dict) -> dict:
+    """Role argument specs and module argument specs differ only in what documents them."""
+    kept = {}
+    for name, option in options.items():
+        kept[name] = {key: value for key, value in option.items() if key in ("type", "elements", "choices", "required")}
+        kept[name].pop("required", None)  # defaults fill in what the operator leaves out
+        if "options" in option:
+            kept[name]["options"] = {
+                key: {k: v for k, v in sub.items() if k in ("type", "elements", "choices", "required", "default")}
+                for key, sub in option["options"].items()
+            }
+    return kept
+
+
+def unknown_names(names: list[str], specs: dict[str, dict]) -> list[str]:
+    """One sentence for each name that carries one of our prefixes and belongs to nothing."""
+    known = sorted({name for options in specs.values() for name in options})
+    prefixes = tuple([SHORT_PREFIX, *(f"{role}_" for role in specs)])
+    sentences = []
+    for name in sorted(names):
+        if name in known or not name.startswith(prefixes):
+            continue
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {nearest[0]}?" if nearest else "see the roles' documentation for the names there are."
+        sentences.append(f"{name} is no variable of this collection; {hint}")
+    return sentences
+
+
+def wrong_values(values: dict, specs: dict[str, dict]) -> list[str]:
+    """One sentence for each value that has the wrong type or is none of the choices."""
+    sentences = []
+    for options in specs.values():
+        given = {name: values[name] for name in options if name in values}
+        validator = ArgumentSpecValidator(to_argument_spec({name: options[name] for name in given}))
+        sentences += validator.validate(given).error_messages
+    return sentences
+
+
+def spec_hash(values: dict) -> str:
+    """A hash over everything that decides what is installed. Values themselves may hold secrets and are not kept."""
+    deciding = {name: value for name, value in values.items() if not name.startswith(NOT_PART_OF_THE_STACK)}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()
+
+
+class ActionModule(ActionBase):
+    """Runs on the control node only; see the module of this name for its documentation."""
+
+    _requires_connection = False
+    _VALID_ARGS = frozenset(("uv_source",))
+
+    def run(self, tmp: str | None = None, task_vars: dict | None = None) -> dict:
+        result = super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        specs = load_specs(ROLES)
+        problems = unknown_names(list(task_vars), specs)
+        values = {}
+        for name in (name for options in specs.values() for name in options if name in task_vars):
+            try:
+                values[name] = json.loads(json.dumps(self._templar.template(task_vars[name]), default=str))
+            except AnsibleError as error:
+                problems.append(f"{name} cannot be evaluated: {error}")
+        problems += wrong_values(values, specs)
+        uv_source = self._task.args.get("uv_source")
+        if uv_source and not os.access(os.path.expanduser(uv_source), os.X_OK):
+            problems.append(
+                f"expected uv on the control node at {uv_source}, found none; "
+                "install the tools with `make env`, or set stack_uv_source to a uv of the pinned version"
+            )
+        if problems:
+            result.update(failed=True, problems=problems, msg="Wrong inputs; nothing was touched.\n- " + "\n- ".join(problems))
+            return result
+        result.update(changed=False, spec_hash=spec_hash(values))
+        return result
