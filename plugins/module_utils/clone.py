@@ -42,6 +42,10 @@ CLONE_TIMEOUT = 3600  # seconds; a reflink clone of 50,000 files on a slow disk 
 REMOVE_TIMEOUT = 3600  # seconds
 
 
+class CloneError(Exception):
+    """A tree could not be cloned or removed; the text is what the tool said."""
+
+
 def must_copy(entries: dict[str, Entry], listed: dict[str, str]) -> list[str]:
     """The files that a hardlink clone must copy for real, sorted."""
     found = []
@@ -99,15 +103,15 @@ def _copy(source: str, target: str) -> None:
 
 
 def make(source: str, target: str, copies: list[str], reflink: bool, pass_fds: tuple[int, ...] = ()) -> None:
-    """Clone `source` to `target`, which must not exist. Raises OSError; what was begun is left for the caller.
+    """Clone `source` to `target`, which must not exist; `cp` keeps links, modes, owners, times, extended attributes.
 
-    `cp` keeps links, modes, owners, times and extended attributes.
+    Raises CloneError or OSError; what was begun is left for the caller to remove.
     """
     share = ["--reflink=always"] if reflink else ["--link"]
     argv = ["cp", "--archive", *share, "--no-target-directory", "--", source, target]
     result = commands.run(argv, timeout=CLONE_TIMEOUT, pass_fds=pass_fds)
     if not result.ok:
-        raise OSError(0, result.outcome(lines=5))
+        raise CloneError(result.outcome(lines=5))
     if reflink:
         return
     for path in copies:
@@ -119,12 +123,15 @@ def make(source: str, target: str, copies: list[str], reflink: bool, pass_fds: t
 
 
 def remove(tree: str, pass_fds: tuple[int, ...] = ()) -> None:
-    """Remove a tree, also one with folders that forbid it. Raises OSError when something stays."""
+    """Remove a tree, also one with folders that forbid it. Raises CloneError when something stays."""
     if not os.path.lexists(tree):
         return
-    result = commands.run(["rm", "-rf", "--one-file-system", "--", tree], timeout=REMOVE_TIMEOUT, pass_fds=pass_fds)
+    argv = ["rm", "-rf", "--one-file-system", "--", tree]
+    result = commands.run(argv, timeout=REMOVE_TIMEOUT, pass_fds=pass_fds)
     if not result.ok and os.geteuid() != 0:
-        commands.run(["chmod", "-R", "u+rwX", "--", tree], timeout=REMOVE_TIMEOUT, pass_fds=pass_fds)
-        result = commands.run(["rm", "-rf", "--one-file-system", "--", tree], timeout=REMOVE_TIMEOUT, pass_fds=pass_fds)
+        # Folders only: the mode of a file is shared with the other tree through the hard link.
+        writable = ["find", tree, "-xdev", "-type", "d", "-exec", "chmod", "u+rwx", "--", "{}", "+"]
+        commands.run(writable, timeout=REMOVE_TIMEOUT, pass_fds=pass_fds)
+        result = commands.run(argv, timeout=REMOVE_TIMEOUT, pass_fds=pass_fds)
     if not result.ok:
-        raise OSError(0, result.outcome(lines=5))
+        raise CloneError(result.outcome(lines=5))

@@ -46,7 +46,7 @@ class Damage:
 
 def site_packages(tree: str) -> list[str]:
     """The site-packages folders of a prefix, `lib64` only where it is no link to `lib`."""
-    found = []
+    found: list[str] = []
     for pattern in ("lib/python3*/site-packages", "lib64/python3*/site-packages"):
         for path in sorted(glob.glob(os.path.join(glob.escape(tree), pattern))):
             if os.path.realpath(path) not in [os.path.realpath(other) for other in found]:

@@ -14,6 +14,7 @@ time of a folder is forgiven when a `__pycache__` appeared in it or went away.
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import glob
 import hashlib
@@ -64,7 +65,9 @@ def dump(entries: dict[str, Entry]) -> bytes:
 def load(data: bytes) -> dict[str, Entry]:
     """What `dump` made. Raises ValueError."""
     entries = json.loads(data)
-    if not isinstance(entries, dict) or not all(isinstance(entry, list) and len(entry) == 7 for entry in entries.values()):
+    if not isinstance(entries, dict) or not all(
+        isinstance(entry, list) and len(entry) == 7 for entry in entries.values()
+    ):
         raise ValueError("no inventory")
     return entries
 
@@ -105,7 +108,8 @@ def differences(expected: dict[str, Entry], found: dict[str, Entry]) -> list[str
 
 
 def _rows(record: str) -> Iterator[tuple[str, str]]:
-    with open(record, encoding="utf-8", errors="surrogateescape", newline="") as file:
+    # Garbage in a RECORD is told by `distributions.damaged`.
+    with contextlib.suppress(csv.Error), open(record, encoding="utf-8", errors="surrogateescape", newline="") as file:
         for row in csv.reader(file):
             if row:
                 yield row[0], row[1] if len(row) > 1 else ""
@@ -134,6 +138,20 @@ def recorded(tree: str) -> dict[str, str]:
         for path in files:
             hashes.setdefault(str(path), "")
     return hashes
+
+
+def owners(tree: str, paths: list[str]) -> list[str]:
+    """The distributions, as `name==version`, whose RECORD lists one of the paths."""
+    wanted, found = set(paths), set()
+    for site in distributions.site_packages(tree):
+        base = os.path.relpath(site, tree)
+        for record in glob.glob(os.path.join(glob.escape(site), "*.dist-info", "RECORD")):
+            names = {os.path.normpath(os.path.join(base, name)) for name, _ in _rows(record)}
+            names.add(os.path.relpath(record, tree))
+            if names & wanted:
+                name, _, version = os.path.basename(os.path.dirname(record))[: -len(".dist-info")].partition("-")
+                found.add(f"{distributions.canonical(name)}=={version}")
+    return sorted(found)
 
 
 def wrong_contents(tree: str, hashes: dict[str, str]) -> list[str]:

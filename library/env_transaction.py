@@ -1,0 +1,1 @@
+../plugins/modules/env_transaction.py

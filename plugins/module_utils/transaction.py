@@ -1,0 +1,986 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The transaction of an environment: freeze, work on a candidate, promote it or restore the baseline.
+
+In the state folder each transaction has `transactions/<id>` with `meta.json`, `inventory.json`, `hashes.json`, and
+`tree`: the candidate at first, the kept baseline once the two trees are exchanged. The exchange is the only thing that
+ever happens at the environment's path. Which tree is where is read from the inode numbers of the two folders, which an
+exchange does not change; so a journal that is one step behind (a kill, a power cut) never leads to a wrong step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import json
+import os
+import secrets
+import shlex
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    clone,
+    distributions,
+    exchange,
+    freeze,
+    inventory,
+    journal,
+    services,
+    staging,
+)
+
+TOLD = 50  # differences that a result carries
+BALLAST = 1 << 20  # bytes given up when the disk is full, so that the journal of a restore can be written
+OPEN_STATES = ("freezing", "cloning", "open", "promoting", "restoring", "discarding")
+SETTLED = ("promoted", "restored", "discarded")
+
+Record = dict  # what the journal says of one transaction
+
+
+class Refused(Exception):
+    """The operation is refused or has failed; the text says what was expected, found, and what to do."""
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.details = details
+
+
+def _inode(path: str) -> int:
+    """The inode number of a folder, 0 when there is none."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return 0
+    return status.st_ino if stat.S_ISDIR(status.st_mode) else 0
+
+
+def _capped(lines: list[str]) -> list[str]:
+    return lines if len(lines) <= TOLD else [*lines[:TOLD], f"... and {len(lines) - TOLD} more"]
+
+
+def repair_command(environment: str, damage: list[distributions.Damage]) -> str:
+    """The command that brings the files of damaged distributions back from the index."""
+    pins = sorted({f"{distributions.canonical(found.name)}=={found.version}" for found in damage})
+    return shlex.join(
+        ["uv", "pip", "install", "--python", f"{environment}/bin/python", "--reinstall", "--no-deps", *pins]
+    )
+
+
+@dataclass
+class Options:
+    """What the caller decides; see the documentation of the module env_transaction."""
+
+    environment: str
+    state_dir: str = ""
+    owner: dict[str, Any] = field(default_factory=dict)
+    gone: str = ""
+    takeover: bool = False
+    lease: float = 3600.0
+    strategy: str = "auto"
+    keep: int = 3
+    baseline: str = ""
+    export_dir: str = ""
+    services: list[str] = field(default_factory=list)
+    uv: str = ""
+    deep: bool = False
+    lock_wait: float = journal.LOCK_WAIT
+
+
+class Contested(Refused):
+    """Another run owns the environment; `details["contested"]` is its owner record."""
+
+
+class Transaction:
+    """One environment with its state folder. Every public method is one action of the module."""
+
+    def __init__(self, options: Options, warn: Callable[[str], None] = lambda text: None) -> None:
+        if not os.path.isabs(options.environment):
+            raise Refused(f"environment: expected an absolute path, found {options.environment!r}")
+        self.options = options
+        self.warn = warn
+        named = os.path.normpath(options.environment)
+        self.environment = os.path.realpath(named) if os.path.islink(named) else named
+        if self.environment != named:
+            warn(f"{named} is a link to {self.environment}; the transaction works there and leaves the link alone")
+        self.state_dir = os.path.normpath(options.state_dir or journal.state_dir(self.environment))
+        self.journal_path = os.path.join(self.state_dir, "journal.json")
+        self.held: tuple[int, ...] = ()
+
+    # --- paths and records --------------------------------------------------------------------------------------------
+
+    def _folder(self, identifier: str) -> str:
+        return os.path.join(self.state_dir, "transactions", identifier)
+
+    def _tree(self, identifier: str) -> str:
+        return os.path.join(self._folder(identifier), "tree")
+
+    @property
+    def _trash(self) -> str:
+        return os.path.join(self.state_dir, "trash")
+
+    @property
+    def _owner_ids(self) -> tuple[int, int] | None:
+        for path in (self.environment, self.state_dir):
+            with contextlib.suppress(OSError):
+                status = os.stat(path)
+                return status.st_uid, status.st_gid
+        return None
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return journal.read(self.journal_path)
+        except journal.JournalError as error:
+            raise Refused(f"the journal {self.journal_path} cannot be read: {error}") from None
+
+    def _write(self, record: Record | None, owner: dict[str, Any] | None) -> None:
+        data = journal.encode({"transaction": record, "owner": owner, "environment": self.environment})
+        try:
+            journal.write_file(self.journal_path, data, self._owner_ids)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(self.state_dir, "ballast"))
+            journal.write_file(self.journal_path, data, self._owner_ids)
+
+    def _mine(self) -> dict[str, Any]:
+        return {**self.options.owner, "heartbeat": time.time()}
+
+    def _meta(self, identifier: str) -> dict[str, Any]:
+        path = os.path.join(self._folder(identifier), "meta.json")
+        try:
+            with open(path, encoding="utf-8") as file:
+                meta = json.load(file)
+        except (OSError, ValueError):
+            return {}
+        return meta if isinstance(meta, dict) and meta.get("id") == identifier else {}
+
+    def _put(self, identifier: str, name: str, data: bytes) -> None:
+        journal.write_file(os.path.join(self._folder(identifier), name), data, self._owner_ids)
+
+    def _put_meta(self, meta: dict[str, Any]) -> None:
+        self._put(meta["id"], "meta.json", json.dumps(meta, indent=1).encode())
+
+    def _identifiers(self) -> list[str]:
+        """The transactions on disk, newest first."""
+        try:
+            return sorted(os.listdir(os.path.join(self.state_dir, "transactions")), reverse=True)
+        except OSError:
+            return []
+
+    def _inventory(self, identifier: str) -> dict[str, inventory.Entry]:
+        path = os.path.join(self._folder(identifier), "inventory.json")
+        try:
+            with open(path, "rb") as file:
+                return inventory.load(file.read())
+        except (OSError, ValueError) as error:
+            raise Refused(f"the inventory of baseline {identifier} cannot be read ({path}: {error})") from None
+
+    def _holds_baseline(self, path: str, meta: dict[str, Any]) -> bool:
+        """Whether the tree at `path` is the baseline of a transaction.
+
+        Inode numbers tell, except after a host was copied file by file; then the inventory does.
+        """
+        inode = _inode(path)
+        if not inode or not meta or inode == meta.get("result_ino"):
+            return False
+        if inode == meta["baseline_ino"]:
+            return True
+        known = {meta["baseline_ino"], meta.get("result_ino")}
+        if known & {_inode(self.environment), _inode(self._tree(meta["id"]))}:
+            return False
+        return not inventory.differences(self._inventory(meta["id"]), inventory.take(path))
+
+    def _baselines(self, record: Record | None) -> list[dict[str, Any]]:
+        """The baselines that can be had, newest first; `path` is where each lies now."""
+        found = []
+        for identifier in self._identifiers():
+            meta = self._meta(identifier)
+            if not meta:
+                continue
+            if _inode(self.environment) == meta["baseline_ino"]:
+                path = self.environment
+            elif _inode(self._tree(identifier)) and _inode(self._tree(identifier)) != meta.get("result_ino"):
+                path = self._tree(identifier)
+            else:
+                continue
+            told = {name: meta[name] for name in ("id", "created", "torch", "packages")}
+            found.append({**told, "path": path})
+        return found
+
+    def describe(self, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The transaction as the module returns it."""
+        body = self._read() if body is None else body
+        record: Record = body.get("transaction") or {}
+        staged = record.get("strategy") == "staged" and record.get("state") == "open"
+        return {
+            "id": record.get("id"),
+            "state": record.get("state", "none"),
+            "strategy": record.get("strategy"),
+            "strategy_reason": record.get("strategy_reason"),
+            "environment": self.environment,
+            "state_dir": self.state_dir,
+            "candidate": self._tree(record["id"]) if staged else None,
+            "clone": record.get("clone"),
+            "baseline_id": record.get("id"),
+            "baselines": self._baselines(record),
+            "owner": body.get("owner"),
+            "exports": record.get("exports", []),
+        }
+
+    # --- lock and owner -----------------------------------------------------------------------------------------------
+
+    def _check_place(self) -> None:
+        """Refuse what would fail half-way: an environment or a folder that this user may not exchange."""
+        parent = os.path.dirname(self.environment)
+        if not os.path.isdir(parent):
+            raise Refused(f"{parent}, the folder of the environment, does not exist")
+        if os.statvfs(parent).f_flag & os.ST_RDONLY:
+            raise Refused(f"the filesystem of {parent} is mounted read-only; expected to write there. Remount it")
+        if os.path.lexists(self.environment):
+            if not _inode(self.environment):
+                raise Refused(f"{self.environment} is no folder; expected a Python environment")
+            uid = os.stat(self.environment).st_uid
+            if os.geteuid() not in (0, uid):
+                raise Refused(
+                    f"{self.environment} belongs to uid {uid}, this task runs as uid {os.geteuid()}; "
+                    "expected its owner or root. Set become_user to the owner, or become to root"
+                )
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise Refused(
+                f"{parent} is not writable for uid {os.geteuid()}; the exchange renames there. "
+                "Run this task as root (become: true), or make the folder writable for the environment's owner"
+            )
+
+    @contextlib.contextmanager
+    def _working(self, create: bool = False) -> Iterator[None]:
+        """Hold the lock; with `create` the state folder is made first."""
+        if create and not os.path.isdir(self.state_dir):
+            os.makedirs(self.state_dir, mode=0o700, exist_ok=True)
+            journal.give(self.state_dir, self._owner_ids)
+            exchange.sync_folder(os.path.dirname(self.state_dir))
+        if not os.path.isdir(self.state_dir):
+            yield
+            return
+        try:
+            with journal.lock(self.state_dir, self.options.lock_wait, self._owner_ids) as descriptor:
+                self.held = (descriptor,)
+                try:
+                    yield
+                finally:
+                    self.held = ()
+        except journal.LockBusy as error:
+            raise Refused(str(error)) from None
+
+    def claim(self, body: dict[str, Any]) -> None:
+        """Refuse when another run owns the environment. Raises Contested."""
+        current = body.get("owner")
+        if self.options.takeover:
+            return
+        said = journal.objection(
+            current,
+            self.options.owner,
+            now=time.time(),
+            beat=max(float((current or {}).get("heartbeat", 0)), journal.heartbeat(self.state_dir)),
+            lease=self.options.lease,
+            gone=self.options.gone,
+        )
+        if said:
+            raise Contested(said, contested=current)
+
+    # --- recover ------------------------------------------------------------------------------------------------------
+
+    def recover(self) -> dict[str, Any]:
+        """Finish or undo what an earlier run left. Gives `found`, `done` and `changed`."""
+        self._claim_unlocked()
+        with self._working():
+            self._check_place()
+            recovered = self._recover()
+            if recovered["changed"]:
+                self._write(self._body().get("transaction"), None)
+            return recovered
+
+    def _claim_unlocked(self) -> None:
+        """Tell a second run at once that it is one, before it waits for the first one's lock."""
+        with contextlib.suppress(journal.JournalError):
+            self.claim(journal.read(self.journal_path))
+
+    def _body(self) -> dict[str, Any]:
+        """The journal; one that is no journal is made anew from what lies on disk. Raises Refused."""
+        try:
+            return journal.read(self.journal_path)
+        except journal.JournalError as error:
+            if error.newer:
+                raise Refused(f"the journal {self.journal_path} is left alone: {error}") from None
+            record = self._rebuild(str(error))
+            kept = f"{self.journal_path}.unreadable-{int(time.time())}"
+            os.rename(self.journal_path, kept)
+            self._write(record, None)
+            self.warn(
+                f"the journal could not be read ({error}); made anew from the trees on disk, the old one is {kept}"
+            )
+            return {"transaction": record, "owner": None, "rebuilt": str(error)}
+
+    def _rebuild(self, why: str) -> Record | None:
+        """What the newest transaction on disk must have been at. Raises Refused rather than to guess."""
+        for identifier in self._identifiers():
+            meta = self._meta(identifier)
+            if not meta:
+                continue  # its freezing had not ended, so nothing can have been changed
+            here, there = _inode(self.environment), _inode(self._tree(identifier))
+            record = {name: meta.get(name) for name in ("id", "strategy", "strategy_reason", "clone", "exports")}
+            record.update(baseline_ino=meta["baseline_ino"], result_ino=meta.get("result_ino"), services=[])
+            if here and here == meta["baseline_ino"]:
+                return {**record, "state": "discarding" if there else "discarded"}
+            if here and here == meta.get("result_ino") and there == meta["baseline_ino"]:
+                if meta["strategy"] == "staged" or meta.get("promoted"):
+                    return {**record, "state": "promoted"}
+                raise Refused(
+                    f"the journal {self.journal_path} cannot be read ({why}), and whether the work on "
+                    f"{self.environment} had ended cannot be told. The baseline {identifier} is whole at "
+                    f"{self._tree(identifier)}: put it back with action: restore, baseline: {identifier}"
+                )
+            raise Refused(
+                f"the journal {self.journal_path} cannot be read ({why}), and {self.environment} is neither the "
+                f"baseline {identifier} nor its result. Nothing was touched. To put that baseline back: action: "
+                f"restore, baseline: {identifier}"
+            )
+        return None
+
+    def _recover(self) -> dict[str, Any]:
+        body = self._body()
+        self.claim(body)
+        record: Record | None = body.get("transaction")
+        told: dict[str, Any] = {"found": "nothing", "done": "nothing", "changed": "rebuilt" in body}
+        if "rebuilt" in body:
+            told["found"] = f"an unreadable journal ({body['rebuilt']})"
+            told["done"] = "made the journal anew from the trees on disk"
+        owner = body.get("owner")
+        if record and record["state"] in OPEN_STATES:
+            whose = f", left by {journal.told(owner)}" if owner else ""
+            told["found"] = f"transaction {record['id']} at {record['state']}{whose}"
+            told["done"] = self._end(record, owner)
+            told["changed"] = True
+        elif record and record.get("services"):
+            told["found"] = f"services still to be restarted after transaction {record['id']}"
+            told["done"] = "restarted " + ", ".join(record["services"])
+            told["changed"] = True
+            self._restart(record, owner)
+        for leftover in self._strays(record):
+            clone.remove(leftover, self.held)
+            told["changed"] = True
+            if told["done"] == "nothing":
+                told["found"], told["done"] = "trees that nothing needs", "removed them"
+        return told
+
+    def _strays(self, record: Record | None) -> list[str]:
+        """What a killed run left that belongs to no transaction."""
+        found = []
+        with contextlib.suppress(OSError):
+            found += [os.path.join(self._trash, name) for name in os.listdir(self._trash)]
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self.state_dir):
+                if name.startswith(".") and name.endswith(".new"):
+                    found.append(os.path.join(self.state_dir, name))
+        for identifier in self._identifiers():
+            if not self._meta(identifier) and (record or {}).get("id") != identifier:
+                tree = _inode(self._tree(identifier))
+                if not tree:
+                    found.append(self._folder(identifier))
+        return found
+
+    def _end(self, record: Record, owner: dict[str, Any] | None) -> str:
+        """Finish or undo an open transaction; gives what was done."""
+        state, identifier = record["state"], record["id"]
+        meta = self._meta(identifier)
+        if state == "freezing":
+            clone.remove(self._folder(identifier), self.held)
+            self._write(None, owner)
+            return "nothing had been changed; removed the unfinished freeze"
+        here = _inode(self.environment)
+        if state == "restoring":
+            self._put_back(record, owner, meta)
+            return f"finished the restore of baseline {identifier}"
+        if state == "promoting" and record["strategy"] == "staged" and here and here == record["result_ino"]:
+            self._settle_promoted(record, owner, meta)
+            return "the exchange had happened; finished the promotion"
+        if record["strategy"] == "in_place" and state in ("open", "promoting"):
+            self._put_back(record, owner, meta)
+            return f"put baseline {identifier} back in place of the environment that was being changed"
+        self._drop(record, owner)
+        return "dropped the unfinished candidate; the environment had not been touched"
+
+    # --- begin --------------------------------------------------------------------------------------------------------
+
+    def begin(self) -> dict[str, Any]:
+        """Freeze the environment and make the other tree. Gives what was recovered before that."""
+        self._check_place()
+        self._check_environment()
+        self._claim_unlocked()
+        strategy, reason = self._strategy()
+        with self._working(create=True):
+            recovered = self._recover()
+            for identifier in self._identifiers():
+                if not _inode(self._tree(identifier)):
+                    clone.remove(self._folder(identifier), self.held)
+            self._check_exchange()
+            self._refuse_damage()
+            self._begin(strategy, reason)
+            return recovered
+
+    def _check_environment(self) -> None:
+        tree = self.environment
+        if not any(os.path.lexists(os.path.join(tree, mark)) for mark in ("pyvenv.cfg", "conda-meta")):
+            raise Refused(f"{tree} is no Python environment: expected pyvenv.cfg or conda-meta in it, found neither")
+        if os.path.exists(os.path.join(tree, "condabin")):
+            raise Refused(
+                f"{tree} is conda's base environment, which holds the package cache and all other environments; "
+                "expected an environment of its own. Create one: conda create --name NAME"
+            )
+        if os.path.ismount(tree):
+            raise Refused(
+                f"{tree} is a mount point, which cannot be exchanged; put the environment into a folder on it"
+            )
+
+    def _strategy(self) -> tuple[str, str]:
+        wanted = self.options.strategy
+        if wanted == "in_place":
+            return wanted, "asked for"
+        why = staging.unavailable()
+        if why is None:
+            return "staged", "asked for" if wanted == "staged" else "a private mount namespace can be had"
+        if wanted == "staged":
+            raise Refused(
+                f"strategy staged needs a private mount namespace, and none can be had here: {why}. Run as root, allow "
+                "user namespaces (sysctl user.max_user_namespaces), or use strategy auto or in_place"
+            )
+        return "in_place", f"no private mount namespace can be had: {why}"
+
+    def _check_exchange(self) -> None:
+        """Exchange two empty folders between the places where the trees will lie, which tells more than any flag."""
+        here = os.path.join(os.path.dirname(self.environment), f".{os.path.basename(self.environment)}.gpu_stack-trial")
+        there = os.path.join(self.state_dir, "trial")
+        try:
+            for path in (here, there):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(path, 0o700)
+            exchange.exchange(here, there)
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise Refused(
+                    f"the state folder {self.state_dir} lies on another filesystem or mount than {self.environment}; "
+                    "expected the same one, as trees are exchanged by rename. Leave state_dir out, or move it"
+                ) from None
+            raise Refused(
+                f"folders cannot be exchanged atomically on the filesystem of {self.environment}: {error.strerror}; "
+                "expected one with renameat2(RENAME_EXCHANGE), as ext4, xfs, btrfs and overlayfs are"
+            ) from None
+        finally:
+            for path in (here, there):
+                with contextlib.suppress(OSError):
+                    os.rmdir(path)
+
+    def _refuse_damage(self) -> None:
+        damage = distributions.damaged(self.environment)
+        if damage:
+            lines = [f"{found.name} {found.version}: {problem}" for found in damage for problem in found.problems]
+            command = repair_command(self.environment, damage)
+            raise Refused(
+                f"{self.environment} is damaged, so it is no baseline: "
+                + "; ".join(_capped(lines)[:8])
+                + f". Repair it first: {command}",
+                damaged=_capped(lines),
+                repair=command,
+            )
+
+    def _freeze(self) -> tuple[dict[str, inventory.Entry], dict[str, str]]:
+        entries = inventory.take(self.environment)
+        device = os.stat(self.environment).st_dev
+        foreign, mounts = [], []
+        owner = entries["."][4]
+        for path, entry in entries.items():
+            if entry[0] == "d" and os.stat(os.path.join(self.environment, path)).st_dev != device:
+                mounts.append(path)
+            if entry[4] != owner:
+                foreign.append(path)
+        if mounts:
+            raise Refused(f"something is mounted inside {self.environment} ({mounts[0]}); unmount it first")
+        if foreign and os.geteuid() != 0:
+            raise Refused(
+                f"{len(foreign)} entries of {self.environment} belong to somebody else than its owner, the first is "
+                f"{sorted(foreign)[0]}; only root can clone them as they are. Run this task as root, or give them "
+                f"to the owner: chown -hR {owner} {shlex.quote(self.environment)}"
+            )
+        return entries, inventory.recorded(self.environment)
+
+    def _begin(self, strategy: str, reason: str) -> None:
+        owner = {**self._mine(), "since": time.time()}
+        now = datetime.datetime.now().astimezone()
+        identifier = now.astimezone(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ-") + secrets.token_hex(2)
+        record: Record = {
+            "id": identifier,
+            "state": "freezing",
+            "strategy": strategy,
+            "strategy_reason": reason,
+            "created": now.isoformat(timespec="seconds"),
+            "baseline_ino": None,
+            "result_ino": None,
+            "services": [],
+        }
+        self._write(record, owner)
+        try:
+            self._fill(record, owner)
+        except (OSError, clone.CloneError, freeze.FreezeError, Refused) as error:
+            try:
+                self._undo_begin(record, owner)
+            except (OSError, clone.CloneError) as trouble:
+                raise Refused(
+                    f"begin failed: {error}; what it had made could not be removed either: {trouble}"
+                ) from None
+            if isinstance(error, Refused):
+                raise
+            raise Refused(f"begin failed and was undone, {self.environment} is as it was: {error}") from None
+
+    def _undo_begin(self, record: Record, owner: dict[str, Any]) -> None:
+        clone.remove(self._folder(record["id"]), self.held)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.state_dir, "ballast"))
+        self._write(None, None)
+
+    def _fill(self, record: Record, owner: dict[str, Any]) -> None:
+        identifier = record["id"]
+        for folder in (os.path.join(self.state_dir, "transactions"), self._folder(identifier)):
+            if not os.path.isdir(folder):
+                os.mkdir(folder, 0o700)
+                journal.give(folder, self._owner_ids)
+        exports = self._export(identifier)
+        entries, listed = self._freeze()
+        copies = clone.must_copy(entries, listed)
+        short = clone.shortage(self.state_dir, entries, copies)
+        if short:
+            raise Refused(short)
+        packages = freeze.packages(self.environment)
+        sample = next((path for path, entry in entries.items() if entry[0] == "f" and entry[1]), None)
+        reflink = sample is not None and clone.reflinks(
+            os.path.join(self.environment, sample), self._folder(identifier)
+        )
+        meta = {
+            **{name: record[name] for name in ("id", "strategy", "strategy_reason", "created")},
+            "environment": self.environment,
+            "clone": "reflink" if reflink else "hardlink",
+            "exports": exports,
+            "packages": len(packages),
+            "torch": freeze.torch_version(self.environment),
+            "baseline_ino": _inode(self.environment),
+            "result_ino": None,
+        }
+        self._put(identifier, "inventory.json", inventory.dump(entries))
+        self._put(identifier, "hashes.json", json.dumps(listed).encode())
+        self._put(identifier, "packages.json", json.dumps(packages, indent=1).encode())
+        # Random bytes, so that no filesystem compresses them away.
+        journal.write_file(os.path.join(self.state_dir, "ballast"), os.urandom(BALLAST), self._owner_ids)
+        self._put_meta(meta)
+        record.update(state="cloning", clone=meta["clone"], exports=exports, baseline_ino=meta["baseline_ino"])
+        self._write(record, owner)
+        clone.make(self.environment, self._tree(identifier), copies, reflink, self.held)
+        changed = inventory.differences(entries, inventory.take(self._tree(identifier)))
+        changed = changed or inventory.differences(entries, inventory.take(self.environment))
+        if changed:
+            raise Refused(
+                f"{self.environment} was changed by something else while it was frozen: " + "; ".join(changed[:5]),
+                differences=_capped(changed),
+            )
+        inodes = {"baseline_ino": _inode(self.environment), "result_ino": _inode(self._tree(identifier))}
+        if record["strategy"] == "in_place":
+            inodes = {"baseline_ino": inodes["result_ino"], "result_ino": inodes["baseline_ino"]}
+        # A baseline that a power cut takes away would be none, so it is on disk before anybody may change the other.
+        exchange.sync_filesystem(self.state_dir)
+        self._put_meta({**meta, **inodes})
+        record.update(state="open", **inodes)
+        self._write(record, owner)
+
+    def _export(self, identifier: str) -> list[dict[str, str]]:
+        folder = self.options.export_dir or freeze.home_of(self.environment)
+        if not os.path.isdir(folder):
+            raise Refused(f"export_dir: {folder} is no folder")
+        owner = self._owner_ids
+        assert owner is not None  # the environment was just looked at
+        now = datetime.datetime.now()
+        done = []
+        for export in (freeze.pip_freeze(self.environment, self.options.uv), freeze.conda_export(self.environment)):
+            if export is not None:
+                self._put(identifier, export.name.replace("-{stamp}", ""), export.text.encode())
+                path = freeze.place(export, folder, now, owner)
+                done.append({"path": path, "made_by": export.made_by})
+        return done
+
+    # --- the ends -----------------------------------------------------------------------------------------------------
+
+    def _open_record(self, body: dict[str, Any], action: str) -> Record:
+        record: Record = body.get("transaction") or {}
+        if record.get("state") != "open":
+            raise Refused(
+                f"{action} needs an open transaction; found state {record.get('state', 'none')} for "
+                f"{self.environment}. Run action: begin first"
+            )
+        return record
+
+    def promote(self) -> bool:
+        """Make the candidate the environment. Gives whether anything changed."""
+        with self._working():
+            self._check_place()
+            body = self._read()
+            self.claim(body)
+            record: Record = body.get("transaction") or {}
+            if record.get("state") == "promoted" and journal.key(body.get("owner") or {}) == journal.key(self._mine()):
+                return False
+            record = self._open_record(body, "promote")
+            meta = self._meta(record["id"])
+            staged = record["strategy"] == "staged"
+            tree = self._tree(record["id"])
+            result, baseline = (tree, self.environment) if staged else (self.environment, tree)
+            if _inode(result) != record["result_ino"] or _inode(baseline) != record["baseline_ino"]:
+                raise Refused(
+                    f"{self.environment} or {tree} was replaced by something else since begin; expected the two trees "
+                    "of this transaction. Look at both, then run action: recover"
+                )
+            self._refuse_incomplete(result)
+            self._refuse_leak(record, baseline)
+            # An installer syncs nothing; what is exchanged in must be on disk before it has the environment's name.
+            exchange.sync_filesystem(self.state_dir)
+            record.update(state="promoting", services=self.options.services)
+            self._write(record, self._mine_since(body))
+            if staged:
+                self._exchange(tree)
+            self._settle_promoted(record, self._mine_since(body), meta)
+            return True
+
+    def _mine_since(self, body: dict[str, Any]) -> dict[str, Any]:
+        since = (body.get("owner") or {}).get("since") or time.time()
+        return {**self._mine(), "since": since}
+
+    def _refuse_incomplete(self, tree: str) -> None:
+        damage = distributions.damaged(tree)
+        if damage:
+            lines = [f"{found.name} {found.version}: {problem}" for found in damage for problem in found.problems]
+            raise Refused(
+                "the changed environment is not complete, so it is not promoted: "
+                + "; ".join(lines[:8])
+                + ". Drop it (action: discard) and begin again",
+                damaged=_capped(lines),
+            )
+
+    def _refuse_leak(self, record: Record, baseline: str) -> None:
+        changed = inventory.differences(self._inventory(record["id"]), inventory.take(baseline))
+        if changed:
+            names = inventory.owners(baseline, [line.split(": ", 1)[0] for line in changed])
+            repair = " Repair: " + self._reinstall(names) if names else ""
+            raise Refused(
+                f"the baseline at {baseline} is no longer what was frozen: {'; '.join(changed[:8])}. Either something "
+                "changed production meanwhile, or the work wrote into files in place, through their hard links. "
+                f"Nothing was promoted.{repair}",
+                differences=_capped(changed),
+            )
+
+    def _reinstall(self, pins: list[str]) -> str:
+        python = f"{self.environment}/bin/python"
+        return shlex.join(["uv", "pip", "install", "--python", python, "--reinstall", "--no-deps", *pins])
+
+    def _exchange(self, tree: str) -> None:
+        """The one step that moves what lies at the environment's path."""
+        if os.path.lexists(self.environment):
+            exchange.exchange(tree, self.environment)
+        else:
+            os.rename(tree, self.environment)  # somebody removed the environment; its place is free
+        exchange.sync_folder(os.path.dirname(self.environment))
+        if os.path.dirname(tree) != os.path.dirname(self.environment):
+            exchange.sync_folder(os.path.dirname(tree))
+
+    def _settle_promoted(self, record: Record, owner: dict[str, Any] | None, meta: dict[str, Any]) -> None:
+        self._put_meta({**meta, "promoted": True})
+        record["state"] = "promoted"
+        self._write(record, owner)
+        self._restart(record, owner)
+
+    def _restart(self, record: Record, owner: dict[str, Any] | None) -> None:
+        units = list(record.get("services") or [])
+        if not units:
+            return
+        told = services.restart(units)
+        record["services"] = []
+        self._write(record, owner)
+        failed = [f"{unit['name']}: {unit['error']}" for unit in told if unit["error"]]
+        if failed:
+            raise Refused(
+                f"{self.environment} is in state {record['state']}, but not every service came back: "
+                + "; ".join(failed),
+                services=told,
+            )
+
+    def discard(self) -> bool:
+        """Drop the work of an open transaction. Gives whether anything changed."""
+        with self._working():
+            self._check_place()
+            body = self._body()
+            self.claim(body)
+            record: Record | None = body.get("transaction")
+            if not record or record["state"] in SETTLED:
+                return False
+            if self.options.services and record["strategy"] == "in_place":
+                record["services"] = self.options.services
+            self._end(record, self._mine_since(body))
+            return True
+
+    def _drop(self, record: Record, owner: dict[str, Any] | None) -> None:
+        """Remove a candidate that never was the environment."""
+        tree = self._tree(record["id"])
+        meta = self._meta(record["id"])
+        if not _inode(self.environment):
+            raise Refused(
+                f"{self.environment} is gone, and {tree} may be all that is left of it; it was not removed. Put the "
+                "environment back at its path, then run action: recover"
+            )
+        if _inode(tree) and (meta.get("promoted") or _inode(tree) == record["baseline_ino"]):
+            raise Refused(
+                f"{tree} is the baseline of transaction {record['id']}, not its candidate, and was not removed. "
+                f"Look at it and at {self.environment}; action: restore puts it back"
+            )
+        record["state"] = "discarding"
+        self._write(record, owner)
+        clone.remove(tree, self.held)
+        record["state"] = "discarded"
+        self._write(record, owner)
+
+    def restore(self) -> tuple[bool, dict[str, Any]]:
+        """Make the environment the baseline again. Gives whether anything changed, and the proof."""
+        with self._working():
+            self._check_place()
+            record, owner = self._target()
+            meta = self._meta(record["id"])
+            changed = False
+            started = time.monotonic()
+            trouble: Refused | None = None
+            try:
+                if record["state"] in OPEN_STATES:
+                    changed = True
+                    if record["strategy"] == "in_place":
+                        record["services"] = self.options.services
+                    self._end(record, owner)
+                if not self._holds_baseline(self.environment, meta):
+                    changed = True
+                    record["services"] = self.options.services
+                    self._put_back(record, owner, meta)
+            except Refused as error:
+                if "services" not in error.details:
+                    raise
+                trouble = error  # whether the files are back is told all the same
+            if record["state"] == "promoted":
+                record["state"] = "restored"  # asked for what was there already
+            if owner is not None:
+                self._write(record, None)
+            proof = self._proof(record["id"], started)
+            self._empty_trash()
+            if trouble is not None:
+                trouble.details["proof"] = proof
+                raise trouble
+            return changed, proof
+
+    def _target(self) -> tuple[Record, dict[str, Any] | None]:
+        """The transaction whose baseline is to come back, as a journal record."""
+        wanted = self.options.baseline
+        try:
+            body = self._body()
+        except Refused:
+            # Without a readable journal only the operator can say which baseline is meant.
+            if not wanted or self._newer():
+                raise
+            os.rename(self.journal_path, f"{self.journal_path}.unreadable-{int(time.time())}")
+            body = {}
+        self.claim(body)
+        owner = self._mine_since(body)
+        record: Record = body.get("transaction") or {}
+        if record.get("state") in OPEN_STATES and (record["state"] == "freezing" or wanted not in ("", record["id"])):
+            self._end(record, owner)
+            record = self._body().get("transaction") or {}
+        if record and wanted in ("", record["id"]):
+            return record, owner
+        known = [found["id"] for found in self._baselines(record)]
+        identifier = wanted or (known[0] if known else "")
+        meta = self._meta(identifier) if identifier in known else {}
+        if not meta:
+            raise Refused(
+                f"no baseline {wanted or ''}".rstrip()
+                + f" of {self.environment} is kept in {self.state_dir}; kept are: {', '.join(known) or 'none'}"
+            )
+        names = ("id", "strategy", "strategy_reason", "clone", "exports", "created", "baseline_ino", "result_ino")
+        return {**{name: meta.get(name) for name in names}, "state": "promoted", "services": []}, owner
+
+    def _newer(self) -> bool:
+        try:
+            journal.read(self.journal_path)
+        except journal.JournalError as error:
+            return error.newer
+        return False
+
+    def _put_back(self, record: Record, owner: dict[str, Any] | None, meta: dict[str, Any]) -> None:
+        """Exchange the baseline in, and move what it replaces out of the way."""
+        identifier = record["id"]
+        tree = self._tree(identifier)
+        if not self._holds_baseline(self.environment, meta):
+            if not self._holds_baseline(tree, meta):
+                raise Refused(
+                    f"the tree of baseline {identifier} is not at {tree}, and {self.environment} is not it either; "
+                    "nothing was touched. Restore another baseline (action: status lists them)"
+                )
+            record["state"] = "restoring"
+            # A full disk must not keep the baseline away: should this write fail, the inode numbers tell recover.
+            with contextlib.suppress(OSError):
+                self._write(record, owner)
+            self._exchange(tree)
+        if _inode(tree):
+            self._discard_tree(identifier)
+        record["state"] = "restored"
+        self._write(record, owner)
+        self._restart(record, owner)
+
+    def _discard_tree(self, identifier: str) -> None:
+        """Take a tree out of its transaction: to the one that it is the baseline of, else to the trash."""
+        tree = self._tree(identifier)
+        for other in self._identifiers():
+            if self._meta(other).get("baseline_ino") == _inode(tree) and not _inode(self._tree(other)):
+                os.rename(tree, self._tree(other))
+                exchange.sync_folder(self._folder(other))
+                exchange.sync_folder(self._folder(identifier))
+                return
+        if not os.path.isdir(self._trash):
+            os.mkdir(self._trash, 0o700)
+            journal.give(self._trash, self._owner_ids)
+        os.rename(tree, os.path.join(self._trash, f"{identifier}-{secrets.token_hex(4)}"))
+        exchange.sync_folder(self._folder(identifier))
+
+    def _empty_trash(self) -> None:
+        try:
+            for name in os.listdir(self._trash):
+                clone.remove(os.path.join(self._trash, name), self.held)
+        except FileNotFoundError:
+            return
+        except clone.CloneError as error:
+            self.warn(f"the replaced tree could not be removed yet, action: prune tries again: {error}")
+
+    def prune(self) -> list[str]:
+        """Keep the newest baselines and end this run's ownership. Gives what was removed."""
+        with self._working():
+            self._check_place()
+            body = self._body()
+            self.claim(body)
+            record: Record = body.get("transaction") or {}
+            if record.get("state") in OPEN_STATES:
+                raise Refused(
+                    f"prune waits for the end of transaction {record['id']}, which is {record['state']}; "
+                    "promote, restore or discard it first"
+                )
+            gone = self._superfluous(record)
+            for identifier in gone:
+                clone.remove(self._folder(identifier), self.held)
+            self._empty_trash()
+            if body.get("owner"):
+                self._write(record or None, None)
+            return gone
+
+    def _superfluous(self, record: Record) -> list[str]:
+        kept = [name for name in self._identifiers() if self._meta(name) and _inode(self._tree(name))]
+        bare = [identifier for identifier in self._identifiers() if not _inode(self._tree(identifier))]
+        return kept[self.options.keep :] + [identifier for identifier in bare if identifier != record.get("id")]
+
+    # --- proof --------------------------------------------------------------------------------------------------------
+
+    def prove(self) -> dict[str, Any]:
+        """Hold the environment against a baseline: inventory, every RECORD, torch's metadata."""
+        with self._working():
+            body = self._read()
+            known = self._identifiers()
+            identifier = self.options.baseline or (body.get("transaction") or {}).get("id") or (known or [""])[0]
+            if not self._meta(identifier):
+                raise Refused(f"no baseline {identifier or ''} of {self.environment} was frozen in {self.state_dir}")
+            return self._proof(identifier, time.monotonic())
+
+    def _proof(self, identifier: str, started: float) -> dict[str, Any]:
+        expected = self._inventory(identifier)
+        try:
+            found = inventory.take(self.environment)
+        except OSError as error:
+            raise Refused(f"{self.environment} cannot be read: {error}") from None
+        changed = inventory.differences(expected, found)
+        sizes = {os.path.join(self.environment, path): entry[1] for path, entry in found.items() if entry[0] == "f"}
+        damage = distributions.damaged(self.environment, sizes)
+        if self.options.deep:
+            with open(os.path.join(self._folder(identifier), "hashes.json"), encoding="utf-8") as file:
+                changed = sorted({*changed, *inventory.wrong_contents(self.environment, json.load(file))})
+        torch = {"metadata": freeze.torch_version(self.environment), "baseline": self._meta(identifier)["torch"]}
+        equal = not changed and not damage and torch["metadata"] == torch["baseline"]
+        names = [] if equal else inventory.owners(self.environment, [line.split(": ", 1)[0] for line in changed])
+        pins = {*names, *(f"{distributions.canonical(bad.name)}=={bad.version}" for bad in damage)}
+        return {
+            "baseline_id": identifier,
+            "equal": equal,
+            "deep": self.options.deep,
+            "differences": _capped(changed),
+            "checked_files": sum(1 for entry in found.values() if entry[0] == "f"),
+            "damaged": _capped([f"{bad.name} {bad.version}: {text}" for bad in damage for text in bad.problems]),
+            "torch": torch,
+            "repair": self._reinstall(sorted(pins)) if pins else "",
+            "seconds": round(time.monotonic() - started, 3),
+        }
+
+    # --- check mode ---------------------------------------------------------------------------------------------------
+
+    def plan(self, action: str) -> list[str]:
+        """What `action` would do, told without doing anything. Raises Refused where it would be refused."""
+        try:
+            body = journal.read(self.journal_path)
+        except journal.JournalError as error:
+            if error.newer:
+                raise Refused(f"the journal {self.journal_path} is left alone: {error}") from None
+            return [f"the journal cannot be read ({error}); recover would make it anew from the trees on disk"]
+        self._check_place()
+        self.claim(body)
+        record: Record = body.get("transaction") or {}
+        open_ = record.get("state") in OPEN_STATES
+        steps = [f"end transaction {record['id']}, left at {record['state']}"] if open_ else []
+        if action == "begin":
+            self._check_environment()
+            self._refuse_damage()
+            entries, listed = self._freeze()
+            copies = clone.must_copy(entries, listed)
+            parent = os.path.dirname(self.environment)
+            short = clone.shortage(parent, entries, copies)
+            if short:
+                raise Refused(short)
+            strategy, reason = self._strategy()
+            return [
+                *steps,
+                f"freeze {self.environment}: {len(entries)} entries",
+                f"clone it to {self.state_dir}, {len(copies)} files as real copies; strategy {strategy} ({reason})",
+            ]
+        if action == "promote":
+            self._open_record(body, action)
+            return [f"make the candidate of transaction {record['id']} the environment {self.environment}"]
+        if action == "restore":
+            known = {found["id"]: found["path"] for found in self._baselines(record)}
+            target = self.options.baseline or record.get("id") or next(iter(known), "")
+            if target not in known and not (open_ and target == record.get("id")):
+                raise Refused(
+                    f"no baseline {target} of {self.environment} is kept; kept are: {', '.join(known) or 'none'}"
+                )
+            if known.get(target) == self.environment:
+                return steps
+            return [*steps, f"exchange baseline {target} in at {self.environment}"]
+        if action == "prune":
+            return [f"remove baseline {identifier}" for identifier in self._superfluous(record)]
+        return steps
