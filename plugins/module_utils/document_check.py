@@ -1,0 +1,123 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Send one PDF through OlmOCR's real pipeline and judge what it wrote.
+
+The pipeline exits 0 even when every page failed, does nothing in a workspace it has seen, and writes beside the source
+document. So it gets a fresh folder with a copy of the PDF, and only its result files count.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import shutil
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
+
+# What OlmOCR calls to render pages.
+_POPPLER = ("pdfinfo", "pdftoppm")
+
+
+@dataclass
+class Outcome:
+    """`problem` is None when the document came through."""
+
+    problem: str | None
+    seen: dict = field(default_factory=dict)
+
+
+def models(server: str, timeout: float = 20) -> list[str]:
+    """The model names that an OpenAI-compatible server offers. Raises ValueError with what is wrong."""
+    url = server.rstrip("/") + "/models"
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"{server!r} is no URL: expected http://HOST:PORT/v1 or https://…")
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as reply:  # noqa: S310 (the scheme is checked above)
+            return [str(model["id"]) for model in json.load(reply)["data"]]
+    except (OSError, urllib.error.URLError) as error:
+        raise ValueError(f"the server does not answer at {url}: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{url} is not the model list of an OpenAI-compatible server: {error!r}") from error
+
+
+def _letters(text: str) -> str:
+    """Letters and digits only: a vision model is free to break lines and to set dashes as it likes."""
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+def judge(workspace: str, phrase: str) -> Outcome:
+    """Read the pipeline's result files."""
+    documents = []
+    for path in sorted(glob.glob(os.path.join(glob.escape(workspace), "results", "output_*.jsonl"))):
+        with open(path, encoding="utf-8") as file:
+            documents += [line for line in file if line.strip()]
+    if not documents:
+        return Outcome("the pipeline wrote no document: every attempt at a page failed")
+    try:
+        document = json.loads(documents[0])
+        metadata, text = document["metadata"], document["text"] or ""
+    except (ValueError, KeyError) as error:
+        return Outcome(f"the pipeline's result file cannot be read: {error!r}")
+    seen = {
+        "pages": metadata.get("pdf-total-pages"),
+        "fallback_pages": metadata.get("total-fallback-pages"),
+        "output_tokens": metadata.get("total-output-tokens"),
+        "text": " ".join(text.split())[:200],
+    }
+    if not text.strip():
+        return Outcome("the pipeline's text is empty", seen)
+    if seen["fallback_pages"] != 0:
+        return Outcome(f"{seen['fallback_pages']} of {seen['pages']} pages were not read by the model", seen)
+    if _letters(phrase) not in _letters(text):
+        return Outcome(f"the text does not hold the document's own words {phrase!r}", seen)
+    return Outcome(None, seen)
+
+
+def _complaints(log: str) -> str:
+    lines = [line.split(" - ", 2)[-1] for line in log.splitlines() if " - ERROR - " in line or " - WARNING - " in line]
+    return "; ".join(dict.fromkeys(" ".join(line.split())[:240] for line in lines[-4:]))
+
+
+def convert(
+    stage: Stage, folder: str, env: dict[str, str], *, pdf: str, phrase: str, server: str, model: str, timeout: float
+) -> Outcome:
+    """Run the pipeline on a copy of `pdf` in `folder`, against `server` or, where that is empty, a vllm of its own."""
+    missing = [tool for tool in _POPPLER if shutil.which(tool) is None]
+    if missing:
+        return Outcome(f"{' and '.join(missing)} not found on PATH: install poppler-utils")
+    if not os.path.isfile(pdf):
+        return Outcome(f"the test document {pdf} does not exist")
+    if server:
+        try:
+            offered = models(server)
+        except ValueError as error:
+            return Outcome(str(error), {"server": server})
+        model = model or next(iter(offered), "")
+        if model not in offered:
+            return Outcome(f"the server offers {', '.join(offered) or 'no model'}, not {model!r}", {"server": server})
+    copy = shutil.copy(pdf, os.path.join(folder, "document.pdf"))
+    workspace = os.path.join(folder, "workspace")
+    # Three attempts a page, not eight: a check is to say soon that something is wrong.
+    argv = [stage.python, "-m", "olmocr.pipeline", workspace, "--markdown", "--pdfs", copy, "--workers", "1"]
+    argv += ["--max_page_retries", "3"]
+    argv += ["--server", server] if server else []
+    argv += ["--model", model] if model else []
+    result: commands.Result = stage.run(argv, timeout=timeout, env=env, cwd=folder)
+    how = {"server": server or "vllm on this host", "model": model or "OlmOCR's default"}
+    if result.ok:
+        outcome = judge(workspace, phrase)
+    else:
+        ended = f"did not end within {timeout:.0f} s" if result.timed_out else f"ended with exit code {result.rc}"
+        outcome = Outcome(f"the pipeline {ended}")
+    complaints = _complaints(result.stderr)
+    if outcome.problem and complaints:
+        outcome.problem += f" ({complaints})"
+    outcome.seen = {**how, **outcome.seen}
+    return outcome

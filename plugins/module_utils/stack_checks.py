@@ -1,0 +1,326 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The checks of a stack: gather what is to be seen, once, and judge each item on it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Callable
+
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    commands,
+    distributions,
+    document_check,
+    gpu_presence,
+    show_config,
+    stack_probe,
+    torch_values,
+)
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
+
+PASSED, FAILED, NOT_RUN = "passed", "failed", "not_run"
+
+_PROBED = ("torch", "gpu", "import")
+
+
+@dataclass
+class Verdict:
+    """One item's outcome. A reason always stands where the status is not `passed`."""
+
+    name: str
+    title: str
+    status: str
+    reason: str = ""
+    seen: dict = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass
+class Probed:
+    """What the probe says of one item."""
+
+    seen: dict = field(default_factory=dict)
+    problem: str | None = None
+    seconds: float = 0.0
+
+
+def public(version: str) -> str:
+    return version.split("+", 1)[0]
+
+
+def same_version(found: str | None, wanted: str) -> bool:
+    """Whether `found` is `wanted`; a label such as +cu128 counts only where `wanted` has one."""
+    if found is None:
+        return False
+    return found == wanted if "+" in wanted else public(found) == wanted
+
+
+def how_it_died(result: commands.Result, timeout: float) -> str:
+    """Why a probe process ended in the middle of an item."""
+    if "Timeout (" in result.stderr or result.timed_out:
+        return f"did not end within {timeout:.0f} s"
+    said = [line.strip() for line in result.stderr.splitlines() if line.startswith("Fatal Python error")]
+    how = f"was ended by signal {-result.rc}" if result.rc < 0 else f"ended its process with exit code {result.rc}"
+    return how + (f" ({said[-1]})" if said else "")
+
+
+def _events(path: str) -> list[dict]:
+    events = []
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                events.append(json.loads(line))
+            except ValueError:
+                break  # cut short by the crash that the parent is about to report
+    return events
+
+
+def probe(
+    stage: Stage, items: list[dict], folder: str, env: dict[str, str]
+) -> tuple[dict[str, Probed], list[list[str]]]:
+    """Try each item in one process; when an item takes the process down, go on with the rest in a new one.
+
+    Returns what was seen by item, and for each process the CUDA runtime libraries that it had loaded.
+    """
+    program = os.path.join(folder, "stack_probe.py")
+    with open(program, "w", encoding="utf-8") as file:
+        file.write(inspect.getsource(stack_probe))
+    found: dict[str, Probed] = {}
+    runtimes: list[list[str]] = []
+    waiting = list(items)
+    while waiting:
+        path = os.path.join(folder, f"events-{len(runtimes)}.jsonl")
+        with open(path, "w", encoding="utf-8"):
+            pass
+        result = stage.run(
+            [stage.python, program, json.dumps(waiting), path],
+            timeout=sum(item["timeout"] for item in waiting) + 30,
+            env=env,
+            cwd=folder,
+        )
+        under_way, loaded = None, []
+        for event in _events(path):
+            if event["event"] == "start":
+                under_way = event["name"]
+            else:
+                found[event["name"]] = Probed(event["seen"], event["problem"], event["seconds"])
+                under_way, loaded = None, event["cuda_runtimes"]
+        runtimes.append(loaded)
+        remaining = [item for item in waiting if item["name"] not in found]
+        if remaining:
+            # Nothing announced: the interpreter itself did not come up, and will not for the next item either.
+            lost = [item for item in remaining if under_way in (None, item["name"])]
+            for item in lost:
+                found[item["name"]] = Probed(
+                    problem=how_it_died(result, item["timeout"])
+                    if under_way
+                    else "the environment's Python does not start: " + result.outcome(3),
+                    seconds=round(result.seconds, 2),
+                )
+            remaining = [item for item in remaining if item not in lost]
+        waiting = remaining
+    return found, runtimes
+
+
+class Checks:
+    """One run of a checklist. `gpu` and `run_document` are the edges that tests replace."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        checklist: list[dict],
+        folder: str,
+        gpu: Callable[[], list[str]] = gpu_presence.evidence,
+        free_share: Callable[[], tuple[float, str] | None] = gpu_presence.free_share,
+    ) -> None:
+        self.stage = stage
+        self.checklist = checklist
+        self.folder = folder
+        self.free_share = free_share
+        self.gpu = gpu()
+        self.installed = distributions.installed(stage.tree)
+        self.verdicts: dict[str, Verdict] = {}
+        # The checks see what is installed and nothing of the caller's own; FlashInfer makes its cache folders in ours.
+        self.env = {
+            "PYTHONPATH": "",
+            "PYTHONNOUSERSITE": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+        }
+        self.probe_env = {**self.env, "FLASHINFER_WORKSPACE_BASE": folder}
+        self._config: show_config.ShowConfig | None = None
+        self.probed: dict[str, Probed] = {}
+        self.runtimes: list[list[str]] = []
+
+    def run(self) -> list[Verdict]:
+        items = [
+            item for item in self.checklist if item["kind"] in ("torch", "gpu", "import") and not self._absent(item)
+        ]
+        self.probed, self.runtimes = probe(self.stage, items, self.folder, self.probe_env)
+        for item in self.checklist:
+            started = time.monotonic()
+            status, reason, seen = self._absent(item) or getattr(self, "_" + item["kind"])(item)
+            probed = self.probed.get(item["name"])
+            seconds = probed.seconds if probed else round(time.monotonic() - started, 2)
+            self.verdicts[item["name"]] = Verdict(item["name"], item["title"], status, reason, seen, seconds)
+        return list(self.verdicts.values())
+
+    def _version(self, distribution: str | None) -> str | None:
+        found = self.installed.get(distributions.canonical(distribution or ""))
+        return found.version if found else None
+
+    def _absent(self, item: dict) -> tuple[str, str, dict] | None:
+        """The verdict on an item whose distribution is not installed."""
+        name = item["distribution"]
+        if not name or self._version(name) is not None:
+            return None
+        if item["version"]:
+            return FAILED, f"{name} is not installed, expected {item['version']}", {"installed": None}
+        return NOT_RUN, f"{name} is not installed, and no version of it is asked for", {"installed": None}
+
+    def _torch(self, item: dict) -> tuple[str, str, dict]:
+        probed = self.probed[item["name"]]
+        values = {
+            "metadata": self._version("torch"),
+            "version": probed.seen.get("version"),
+            "cuda": probed.seen.get("cuda"),
+        }
+        problem = None if probed.problem is None else f"importing torch {self._lead(probed.problem)}"
+        wrong = torch_values.mismatches({**values, "problem": problem}, item["version"])
+        return (FAILED, "; ".join(wrong), values) if wrong else (PASSED, "", values)
+
+    @staticmethod
+    def _lead(problem: str) -> str:
+        """A problem as the end of a sentence: a raised error needs a verb, the death of a process brings its own."""
+        return problem if problem.startswith(("did ", "was ", "ended ")) else f"failed: {problem}"
+
+    def _gpu(self, item: dict) -> tuple[str, str, dict]:
+        probed = self.probed[item["name"]]
+        seen = {"devices": probed.seen.get("devices", []), "host": self.gpu}
+        if probed.seen.get("available"):
+            return PASSED, "", seen
+        what = probed.problem or probed.seen.get("problem") or "torch.cuda.is_available() is False"
+        if not self.gpu:
+            return NOT_RUN, "this host has no NVIDIA GPU", seen
+        return FAILED, f"the host has a GPU ({self.gpu[0]}), but PyTorch cannot use it: {what}", seen
+
+    def _import(self, item: dict) -> tuple[str, str, dict]:
+        probed = self.probed[item["name"]]
+        name = item["distribution"]
+        installed = self._version(name)
+        seen = {"installed": installed, "version": probed.seen.get("version"), "file": probed.seen.get("file")}
+        wrong = []
+        if probed.problem is not None:
+            wrong.append(f"importing {' and '.join(item['modules'])} {self._lead(probed.problem)}")
+        if item["version"] and not same_version(installed, item["version"]):
+            wrong.append(f"{name} is {installed}, expected {item['version']}")
+        imported = probed.seen.get("version")
+        # A build from a plain source tree has no version of its own to tell.
+        if installed and imported and public(imported) not in (public(installed), "0.0.0"):
+            wrong.append(
+                f"what is imported calls itself {imported}, {name}'s metadata says {installed}: files of two versions"
+            )
+        for companion in item["companions"]:
+            found = self._version(companion)
+            seen[companion] = found
+            if found is not None and public(found) != public(installed or ""):
+                wrong.append(f"{companion} is {found}, it must match {name} {installed}")
+        return (FAILED, "; ".join(wrong), seen) if wrong else (PASSED, "", seen)
+
+    def _ask_flashinfer(self, item: dict) -> show_config.ShowConfig:
+        if self._config is None:
+            self._config = show_config.ask(self.stage, self.folder, self.probe_env, item["timeout"])
+        return self._config
+
+    def _show_config(self, item: dict) -> tuple[str, str, dict]:
+        config = self._ask_flashinfer(item)
+        torch = config.values.get("torch version")
+        flashinfer = config.values.get("flashinfer version")
+        seen = {"torch": torch, "flashinfer": flashinfer, "cuda": config.values.get("cuda_version")}
+        if torch is None:
+            if "Could not find nvcc" in config.outcome and not self.gpu:
+                return NOT_RUN, "show-config needs nvcc, and there is none here (no GPU either)", seen
+            return FAILED, f"show-config {config.outcome}", seen
+        wrong = []
+        if item["torch"] and not same_version(torch, item["torch"]):
+            wrong.append(f"show-config says torch {torch}, expected {item['torch']}")
+        installed = self._version(item["distribution"])
+        if flashinfer and installed and public(flashinfer) != public(installed):
+            wrong.append(f"show-config says FlashInfer {flashinfer}, installed is {installed}")
+        return (FAILED, "; ".join(wrong), seen) if wrong else (PASSED, "", seen)
+
+    def _cuda_compiler(self, item: dict) -> tuple[str, str, dict]:
+        values = self._ask_flashinfer(item).values
+        version = values.get("cuda_version")
+        if values.get("nvcc found", "").lower() == "no":
+            version = None
+        seen = {"version": version, "home": values.get("cuda_home")}
+        if version and version.split(".")[0] == item["cuda"].split(".")[0]:
+            return PASSED, "", seen
+        wrong = f"FlashInfer would compile with nvcc {version}" if version else "FlashInfer finds no nvcc"
+        if not self.gpu:
+            return NOT_RUN, f"no GPU here, so nothing is compiled ({wrong}; a GPU host needs CUDA {item['cuda']})", seen
+        return FAILED, f"{wrong}, expected CUDA {item['cuda']}: OlmOCR's vllm compiles kernels when it starts", seen
+
+    def _cuda_runtime(self, item: dict) -> tuple[str, str, dict]:
+        majors = [{path.rpartition(".so.")[2].split(".")[0]: path for path in loaded} for loaded in self.runtimes]
+        seen = {"libraries": sorted({path for loaded in self.runtimes for path in loaded})}
+        for by_major in majors:
+            if len(by_major) > 1:
+                paths = " and ".join(path for _major, path in sorted(by_major.items()))
+                return FAILED, f"one process has loaded more than one CUDA runtime: {paths}", seen
+        if not seen["libraries"]:
+            return NOT_RUN, "no CUDA runtime was loaded by what was imported", seen
+        return PASSED, "", seen
+
+    def _document(self, item: dict) -> tuple[str, str, dict]:
+        cause = self._no_document(item)
+        if cause:
+            return NOT_RUN, cause, {}
+        folder = os.path.join(self.folder, "document")
+        os.mkdir(folder)
+        outcome = document_check.convert(
+            self.stage,
+            folder,
+            # A vllm of its own uses the user's caches: that is how OlmOCR will run, and compiling takes minutes.
+            self.probe_env if item["server"] else self.env,
+            pdf=item["pdf"],
+            phrase=item["phrase"],
+            server=item["server"],
+            model=item["model"],
+            timeout=item["timeout"],
+        )
+        return (FAILED, outcome.problem, outcome.seen) if outcome.problem else (PASSED, "", outcome.seen)
+
+    def _no_document(self, item: dict) -> str | None:
+        for verdict in self.verdicts.values():
+            if verdict.status == FAILED and verdict.name in item["needs"]:
+                return f"needs {verdict.name}, which failed"
+        if item["server"]:
+            return None
+        if not self.gpu:
+            return "no NVIDIA GPU here, and no OpenAI-compatible server is named"
+        free = self.free_share()
+        if free and free[0] < 0.9:
+            return f"the GPU is in use ({free[1]} free), and vllm takes 90 %: stop its users or name a server"
+        return None
+
+
+def summary(verdicts: list[dict]) -> dict[str, int]:
+    return {status: sum(verdict["status"] == status for verdict in verdicts) for status in (PASSED, FAILED, NOT_RUN)}
+
+
+def run(stage: Stage, checklist: list[dict], parent: str | None) -> list[dict]:
+    """Run a checklist with its temporary files under `parent`, and leave none of them."""
+    folder = tempfile.mkdtemp(prefix="stack-verify-", dir=parent)
+    try:
+        return [asdict(verdict) for verdict in Checks(stage, checklist, folder).run()]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
