@@ -36,6 +36,14 @@ class Sources:
     offline: bool = False
     ca_bundle: str = ""
 
+    @classmethod
+    def of(cls, settings: dict) -> Sources:
+        """From a module's option `sources`; what is missing or null there is left to uv."""
+        given = {key: value for key, value in settings.items() if value}
+        for key in ("indexes", "find_links"):
+            given[key] = tuple(given.get(key, ()))
+        return cls(**given)
+
     def environment(self) -> dict[str, str]:
         env = {"UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
         if self.default_index:
@@ -67,6 +75,7 @@ class Uv:
     sources: Sources
     folder: str
     timeout: float
+    python: str = ""  # the interpreter to resolve for, where it is not the environment's own
     cache: str = ""
     no_build_isolation: tuple[str, ...] = ()
     pass_fds: tuple[int, ...] = field(default=())
@@ -96,7 +105,7 @@ class Uv:
             env["UV_CACHE_DIR"] = self.cache
         if self.stage.candidate:
             env["UV_LINK_MODE"] = "copy"  # hardlinks do not cross the bind mount; said, uv does not warn
-        command = [self.binary, "pip", *arguments, "--python", self.stage.python, "--color", "never"]
+        command = [self.binary, "pip", *arguments, "--python", self.python or self.stage.python, "--color", "never"]
         result = self.stage.run(command, timeout=self.timeout, env=env, cwd=self.folder, pass_fds=self.pass_fds)
         if result.ok:
             return result

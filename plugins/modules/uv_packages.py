@@ -47,7 +47,7 @@ options:
     default: []
   lock:
     description:
-      - Path, on the host, of a requirements file with hashes. Versions and hashes are taken from it.
+      - Path, on the control node, of a requirements file with hashes. Versions and hashes are taken from it.
       - A lock that contradicts what is installed already is not used; C(lock_used) says so.
     type: path
   protect:
@@ -191,6 +191,10 @@ lock:
   description: The requirements text, with hashes, that was installed. Empty when there was nothing to install or in check mode.
   returned: when the request could be resolved
   type: str
+fingerprint:
+  description: A hash over every installed distribution's name, version and C(RECORD), after the installation.
+  returned: when the request could be resolved
+  type: str
 lock_used:
   description: Whether O(lock) was used.
   returned: when the request could be resolved
@@ -252,17 +256,10 @@ ARGUMENT_SPEC = {
 
 
 def make_uv(params: dict, folder: str) -> Uv:
-    sources = params["sources"]
     return Uv(
         binary=params["uv"],
         stage=Stage(params["environment"], params["candidate"]),
-        sources=Sources(
-            default_index=sources.get("default_index", ""),
-            indexes=tuple(sources.get("indexes", ())),
-            find_links=tuple(sources.get("find_links", ())),
-            offline=sources.get("offline", False),
-            ca_bundle=sources.get("ca_bundle", ""),
-        ),
+        sources=Sources.of(params["sources"]),
         folder=folder,
         timeout=params["timeout"],
         cache=params["cache"] or "",
@@ -364,6 +361,7 @@ def main() -> None:
         left_out=plan.left_out,
         excluded=plan.excluded,
         lock=installed_lock,
+        fingerprint=distributions.fingerprint(uv.stage.tree),
         lock_used=plan.lock_used,
         diff=diff(plan),
     )

@@ -1,0 +1,312 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Look at a machine once: what it is, what it has, what is wrong, and whether anything is left to do."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: stack_preflight
+short_description: Look at a machine before anything is changed
+version_added: 0.1.0
+author:
+  - The ocrfleet.gpu_stack contributors (@ocrfleet)
+description:
+  - Reads what the stack needs to know of a machine, and lists everything that stands in the way in C(problems), all at once.
+  - Also answers the one question of a machine that may be done already. It is C(converged) when its evidence was made for the same
+    inputs, no check in it failed, and the environment's packages are whole and the same as then.
+  - Changes nothing. Judging is left to the caller, so that a fleet's problems can be shown side by side.
+options:
+  environment:
+    description:
+      - Prefix of the Python environment, there or not yet.
+    type: path
+    required: true
+  environment_required:
+    description:
+      - Whether the environment must be there already.
+    type: bool
+    default: false
+  backend:
+    description:
+      - What makes the environment when it is not there.
+    type: str
+    choices: [venv, conda]
+    default: venv
+  python:
+    description:
+      - Version of the environment's Python, such as V(3.11), or the path of an interpreter. Without it any will do.
+    type: str
+    default: ""
+  platforms:
+    description:
+      - The supported distributions, as C(ID-VERSION_ID) of os-release; V(rocky-9) stands for its minor versions too.
+      - Each has a C(manager), V(apt) or V(dnf), and the C(packages) that are needed there.
+    type: dict
+    required: true
+  disk_gb:
+    description:
+      - Free space, in 10^9 bytes, that a new environment needs. An environment that is there needs a tenth of it.
+    type: float
+    default: 30
+  uv:
+    description:
+      - Path of uv on the host. When it is there, the package index is asked for O(probe_requirement).
+    type: path
+  probe_requirement:
+    description:
+      - A requirement that the package index must have.
+    type: str
+  sources:
+    description:
+      - Where packages come from, as in M(ocrfleet.gpu_stack.uv_packages).
+    type: dict
+    default: {}
+  evidence:
+    description:
+      - Folder that holds C(evidence.json) of an earlier run.
+    type: path
+  spec_hash:
+    description:
+      - Hash of the inputs, as M(ocrfleet.gpu_stack.check_inputs) returns it.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    description: Can run in check mode; it only reads.
+    support: full
+  diff_mode:
+    description: Returns details on what has changed, in diff mode.
+    support: N/A
+seealso:
+  - module: ocrfleet.gpu_stack.check_inputs
+"""
+
+EXAMPLES = r"""
+- name: Look at the machine
+  ocrfleet.gpu_stack.stack_preflight:
+    environment: ~/.local/share/ocrfleet/envs/olmocr-optimized
+    python: "3.11"
+    platforms:
+      debian-12:
+        manager: apt
+        packages: [poppler-utils]
+  register: machine
+"""
+
+RETURN = r"""
+problems:
+  description: What stands in the way, one sentence each with what was expected, what was found and what to do.
+  returned: always
+  type: list
+  elements: str
+machine:
+  description: What was seen. Distribution, kernel, Python, disk, memory, GPUs, the environment and its owner.
+  returned: always
+  type: dict
+missing_packages:
+  description: The system packages that are needed and not installed.
+  returned: always
+  type: list
+  elements: str
+package_manager:
+  description: The platform's C(manager); null on a distribution that is not supported.
+  returned: always
+  type: str
+uv_version:
+  description: Version of O(uv); empty when there is none.
+  returned: always
+  type: str
+converged:
+  description: Whether the machine already has what is asked for.
+  returned: always
+  type: bool
+not_converged:
+  description: Why not, in one sentence.
+  returned: always
+  type: str
+stored_evidence:
+  description: The evidence of the earlier run; null where there is none.
+  returned: always
+  type: dict
+"""
+
+import json
+import os
+import pwd
+import shutil
+import sys
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, machine
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import Sources, Uv
+
+# The share of a new environment's space that adding FlashInfer to one that is there may need (a clone is made of links).
+EXISTING_SHARE = 0.1
+
+
+def look(params: dict) -> dict:
+    """What the machine is and has."""
+    release = machine.os_release()
+    python = machine.find_python(params["python"] or f"{sys.version_info[0]}.{sys.version_info[1]}")
+    environment = machine.environment_state(params["environment"])
+    return {
+        "distribution": f"{release.get('ID', 'unknown')}-{release.get('VERSION_ID', '')}".rstrip("-"),
+        "kernel": os.uname().release,
+        "architecture": os.uname().machine,
+        "user": pwd.getpwuid(os.geteuid()).pw_name,
+        "python": python,
+        "python_version": environment["python"] or (machine.python_version(python) if python else None),
+        "disk_free_gb": round(machine.free_gb(params["environment"]), 1),
+        "memory_gb": round(machine.memory_gb() or 0, 1),
+        "gpus": machine.gpus(),
+        "environment": {"path": params["environment"], **environment},
+    }
+
+
+def platform_of(distribution: str, platforms: dict) -> str | None:
+    """The key of `platforms` that a distribution belongs to: `rocky-9.4` is `rocky-9`."""
+    return next((name for name in platforms if distribution == name or distribution.startswith(name + ".")), None)
+
+
+def find_problems(params: dict, seen: dict) -> list[str]:
+    """Everything that stands in the way, one sentence each."""
+    problems = []
+    if platform_of(seen["distribution"], params["platforms"]) is None:
+        problems.append(
+            f"distribution: expected one of {', '.join(params['platforms'])}, found {seen['distribution']}; "
+            "use a supported one"
+        )
+    environment = seen["environment"]
+    path = environment["path"]
+    there = environment["state"] == "environment"
+    if environment["state"] == "foreign":
+        problems.append(
+            f"environment: expected a conda or venv prefix at {path}, or nothing, found something else; "
+            "move it away, or correct stack_environment"
+        )
+    elif params["environment_required"] and not there:
+        problems.append(
+            f"environment: expected one with OlmOCR at {path}, found it {environment['state']}; "
+            "correct stack_environment, or let site.yml make it"
+        )
+    if there and environment["owner"] != seen["user"] and os.geteuid() != 0:
+        problems.append(
+            f"environment: {path} belongs to {environment['owner']}, this run is {seen['user']}; "
+            f"connect as {environment['owner']}, who owns what services use"
+        )
+    wanted = params["python"]
+    if there and wanted and os.sep not in wanted and environment["python"] != wanted:
+        problems.append(
+            f"python: expected {wanted} in {path}, found {environment['python']}; "
+            "set python_env_python to what the environment has, if OlmOCR supports it, or name another prefix"
+        )
+    if not there and params["backend"] == "venv" and seen["python"] is None:
+        problems.append(
+            f"python: expected an interpreter {wanted} on PATH, found none; "
+            f"install python{wanted}, or set python_env_python to a path"
+        )
+    needed = params["disk_gb"] * (EXISTING_SHARE if there else 1)
+    if seen["disk_free_gb"] < needed:
+        problems.append(
+            f"disk: expected {needed:.0f} GB free at {machine.existing_parent(path)}, "
+            f"found {seen['disk_free_gb']:.1f}; free some, or move stack_root"
+        )
+    return problems
+
+
+def privilege_problems(missing: list[str]) -> list[str]:
+    """System packages are missing and nobody here could install them. A password for sudo may still come from Ansible."""
+    if not missing or os.geteuid() == 0 or shutil.which("sudo"):
+        return []
+    return [
+        f"system packages: expected {', '.join(missing)} to be installed, found them missing, and no sudo to install "
+        "them with; have root install them"
+    ]
+
+
+def index_problem(params: dict, python: str, folder: str) -> str | None:
+    """Why the package index does not answer as it should, asked by uv itself with the run's own settings."""
+    stage = Stage(params["environment"])
+    uv = Uv(params["uv"], stage, Sources.of(params["sources"]), folder, timeout=60, python=python)
+    reason = uv.obtainable(params["probe_requirement"])
+    if reason is None:
+        return None
+    return (
+        f"index: expected to find {params['probe_requirement']} in the package index, uv says: {reason}; "
+        "check the network, or point stack_sources to a mirror"
+    )
+
+
+def read_evidence(folder: str | None) -> dict | None:
+    if not folder:
+        return None
+    try:
+        with open(os.path.join(folder, "evidence.json"), encoding="utf-8") as file:
+            evidence = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return evidence if isinstance(evidence, dict) else None
+
+
+def why_not_converged(evidence: dict | None, spec_hash: str, prefix: str) -> str:
+    """The first reason why there is something to do, or an empty text."""
+    if not evidence:
+        return "no evidence of an earlier run"
+    if evidence.get("spec_hash") != spec_hash:
+        return "the inputs are not those of the earlier run"
+    if evidence.get("result") != "verified":
+        return "the earlier run did not end verified"
+    if evidence.get("fingerprint") != distributions.fingerprint(prefix):
+        return "the environment's packages are not those of the earlier run"
+    damaged = distributions.damaged(prefix)
+    if damaged:
+        return f"damaged: {damaged[0].name}, {damaged[0].problems[0]}"
+    return ""
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "environment": {"type": "path", "required": True},
+            "environment_required": {"type": "bool", "default": False},
+            "backend": {"type": "str", "choices": ["venv", "conda"], "default": "venv"},
+            "python": {"type": "str", "default": ""},
+            "platforms": {"type": "dict", "required": True},
+            "disk_gb": {"type": "float", "default": 30},
+            "uv": {"type": "path"},
+            "probe_requirement": {"type": "str"},
+            "sources": {"type": "dict", "default": {}},
+            "evidence": {"type": "path"},
+            "spec_hash": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    evidence = read_evidence(params["evidence"])
+    not_converged = why_not_converged(evidence, params["spec_hash"], params["environment"])
+    seen = look(params)
+    platform = params["platforms"].get(platform_of(seen["distribution"], params["platforms"]), {})
+    missing = machine.missing_packages(platform.get("packages", []))
+    problems = find_problems(params, seen) + privilege_problems(missing)
+    uv_version = machine.uv_version(params["uv"]) if params["uv"] else ""
+    if not_converged and params["probe_requirement"] and uv_version and not problems:
+        found = index_problem(params, seen["python"], module.tmpdir)
+        problems += [found] if found else []
+    module.exit_json(
+        changed=False,
+        problems=problems,
+        machine=seen,
+        missing_packages=missing,
+        package_manager=platform.get("manager"),
+        uv_version=uv_version,
+        converged=not not_converged,
+        not_converged=not_converged,
+        stored_evidence=evidence,
+    )
+
+
+if __name__ == "__main__":
+    main()
