@@ -104,7 +104,7 @@ def differences(expected: dict[str, Entry], found: dict[str, Entry]) -> list[str
         said = [f"{FIELDS[i]} {_told(FIELDS[i], now[i])}, was {_told(FIELDS[i], before[i])}" for i in changed]
         told.append(f"{path}: {'; '.join(said)}")
     told += [f"{path}: was not there" for path in found if path not in expected and not _in_cache(path)]
-    return sorted(told)
+    return sorted(told, key=lambda line: line.split(": ", 1)[0])
 
 
 def _rows(record: str) -> Iterator[tuple[str, str]]:

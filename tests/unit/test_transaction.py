@@ -1,0 +1,525 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The transaction on a made environment, in this process; kills are exceptions that nothing handles."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    exchange,
+    inventory,
+    journal,
+    services,
+    staging,
+    transaction,
+)
+from made_environment import SITE, add_distribution, make_environment
+
+RUN = {
+    "controller": "deploy/1/ns",
+    "boot": "b1",
+    "pid": 10,
+    "started": "100",
+    "host": "vm1",
+    "user": "ann",
+    "label": "x",
+}
+BOTH = pytest.mark.parametrize("strategy", ["staged", "in_place"])
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: no handler of the product's may see it as an error."""
+
+
+@pytest.fixture(autouse=True)
+def namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whether this machine gives mount namespaces does not matter here: nothing runs in one.
+    monkeypatch.setattr(staging, "unavailable", lambda timeout=20: None)
+
+
+class Bench:
+    """An environment, and transactions on it as a run after another would start them."""
+
+    def __init__(self, folder: Path, strategy: str = "staged") -> None:
+        self.home = folder / "home"
+        self.home.mkdir()
+        self.environment = make_environment(folder / "envs ü" / "olmocr optimized")
+        self.strategy = strategy
+        self.before = inventory.take(str(self.environment))
+        self.warnings: list[str] = []
+
+    def work(self, **changes: Any) -> transaction.Transaction:
+        settings: dict[str, Any] = {
+            "environment": str(self.environment),
+            "owner": RUN,
+            "strategy": self.strategy,
+            "export_dir": str(self.home),
+            "lock_wait": 0.5,
+            **changes,
+        }
+        return transaction.Transaction(transaction.Options(**settings), self.warnings.append)
+
+    @property
+    def state(self) -> str:
+        return str(self.work().describe()["state"])
+
+    def tree(self) -> Path:
+        told = self.work().describe()
+        return Path(told["candidate"] or told["environment"])
+
+    def change(self) -> None:
+        add_distribution(self.tree(), "flashinfer_python", "0.3.1", {"flashinfer/__init__.py": "x = 1\n"})
+        (self.tree() / "pyvenv.cfg").write_text("home = elsewhere\n")
+
+    def is_baseline(self) -> bool:
+        return inventory.differences(self.before, inventory.take(str(self.environment))) == []
+
+    def is_result(self) -> bool:
+        return (self.environment / SITE / "flashinfer_python-0.3.1.dist-info/RECORD").exists()
+
+    def leftovers(self) -> list[str]:
+        """The trees that exist beside the environment."""
+        state = Path(self.work().state_dir)
+        return [str(path) for path in [*state.glob("transactions/*/tree"), *state.glob("trash/*")]]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+@BOTH
+def test_the_way_through_and_back(tmp_path: Path, strategy: str) -> None:
+    bench = Bench(tmp_path, strategy)
+    bench.work().begin()
+    told = bench.work().describe()
+    assert (told["state"], told["strategy"]) == ("open", strategy)
+    assert (told["candidate"] is None) == (strategy == "in_place")
+    assert [Path(export["path"]).parent for export in told["exports"]] == [bench.home]
+    bench.change()
+    assert bench.is_baseline() == (strategy == "staged")
+
+    assert bench.work().promote() is True
+    assert bench.is_result()
+    assert bench.state == "promoted"
+    assert bench.work().promote() is False
+    assert bench.work().prove()["equal"] is False
+
+    changed, proof = bench.work().restore()
+    assert (changed, proof["equal"], proof["differences"]) == (True, True, [])
+    assert bench.is_baseline()
+    assert bench.leftovers() == []
+    assert bench.work().restore()[0] is False
+
+
+@BOTH
+@pytest.mark.parametrize("end", ["discard", "restore", "recover"])
+def test_work_can_be_dropped(tmp_path: Path, strategy: str, end: str) -> None:
+    bench = Bench(tmp_path, strategy)
+    bench.work().begin()
+    bench.change()
+    getattr(bench.work(), end)()
+    assert bench.is_baseline()
+    bench.work().prune()
+    assert bench.leftovers() == []
+    assert bench.work().prove()["equal"] is True
+
+
+@BOTH
+def test_beginning_again_ends_what_was_left(tmp_path: Path, strategy: str) -> None:
+    bench = Bench(tmp_path, strategy)
+    bench.work().begin()
+    bench.change()
+    recovered = bench.work(owner={**RUN, "boot": "b2"}).begin()
+    assert "left by x of ann" in recovered["found"]
+    assert bench.is_baseline()
+    assert bench.state == "open"
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, step: int, after: bool) -> None:
+    """Kill at the `step`-th write, exchange or rename, before it is done or after."""
+    count = 0
+
+    def guarded(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            nonlocal count
+            count += 1
+            this = count
+            if this == step and not after:
+                raise Killed
+            result = original(*arguments, **named)
+            if this == step:
+                raise Killed
+            return result
+
+        return call
+
+    monkeypatch.setattr(journal, "write_file", guarded(journal.write_file))
+    monkeypatch.setattr(exchange, "exchange", guarded(exchange.exchange))
+    monkeypatch.setattr(transaction.clone, "make", guarded(transaction.clone.make))
+    monkeypatch.setattr(transaction.clone, "remove", guarded(transaction.clone.remove))
+    monkeypatch.setattr(transaction.os, "rename", guarded(os.rename))
+
+
+def survives_a_kill(bench: Bench, action: str, step: int, after: bool) -> bool:
+    """Kill `action` at `step`, recover as the next run does, and judge; False when there is no such step."""
+    if action != "begin":
+        bench.work().begin()
+        bench.change()
+    if action == "restore":
+        bench.work().promote()
+    with pytest.MonkeyPatch.context() as armed:
+        kill_at(armed, step, after)
+        try:
+            getattr(bench.work(), action)()
+            return False
+        except Killed:
+            pass
+    if bench.strategy == "staged":
+        assert bench.is_baseline() or bench.is_result()
+
+    bench.work(owner={**RUN, "boot": "b2"}).recover()
+
+    assert bench.is_baseline() or (action in ("promote", "restore") and bench.is_result())
+    assert bench.state in ("none", "promoted", "restored", "discarded")
+    assert bench.work().recover()["changed"] is False
+    if not bench.is_baseline():
+        assert bench.work().restore()[1]["equal"] is True
+    bench.work().prune()
+    assert bench.leftovers() == []
+    return True
+
+
+@BOTH
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(("action", "steps"), [("begin", 12), ("promote", 6), ("restore", 6), ("discard", 4)])
+def test_a_kill_at_any_step_is_survived(tmp_path: Path, strategy: str, action: str, steps: int, after: bool) -> None:
+    step = 1
+    while True:
+        (tmp_path / str(step)).mkdir()
+        if not survives_a_kill(Bench(tmp_path / str(step), strategy), action, step, after):
+            break
+        step += 1
+    assert step > steps, "the kills no longer reach the steps that they are meant for"
+
+
+@pytest.mark.parametrize(
+    ("harm", "named"),
+    [
+        (lambda site: (site / "tool/data.bin").unlink(), "tool 1.0: tool/data.bin: no such file"),
+        (lambda site: (site / "tool-1.0.dist-info/RECORD").write_text("tool/__init__.py,"), "cut short"),
+        (lambda site: (site / "tool-1.0.dist-info/METADATA").write_text(""), "METADATA"),
+    ],
+)
+def test_a_damaged_environment_is_no_baseline(bench: Bench, harm: Callable[[Path], object], named: str) -> None:
+    harm(bench.environment / SITE)
+    with pytest.raises(transaction.Refused, match=named) as raised:
+        bench.work().begin()
+    assert "--reinstall --no-deps tool==1.0" in str(raised.value)
+    assert bench.state == "none"
+
+
+@BOTH
+@pytest.mark.parametrize("end", ["promote", "restore"])
+def test_an_edit_through_a_hard_link_is_found(tmp_path: Path, strategy: str, end: str) -> None:
+    bench = Bench(tmp_path, strategy)
+    bench.work().begin()
+    with (bench.tree() / SITE / "tool/__init__.py").open("r+") as file:
+        file.write("two = 2\n")  # as long as before
+    if end == "promote":
+        with pytest.raises(transaction.Refused, match="no longer what was frozen.*--no-deps tool==1.0"):
+            bench.work().promote()
+        assert bench.state == "open"
+    else:
+        proof = bench.work().restore()[1]
+        assert proof["equal"] is False
+        assert proof["differences"][0].startswith(f"{SITE}/tool/__init__.py: mtime")
+        assert proof["repair"].endswith("tool==1.0")
+
+
+def test_an_edit_that_keeps_size_and_time_is_found_by_the_deep_proof(bench: Bench) -> None:
+    bench.work().begin()
+    path = bench.environment / SITE / "tool/__init__.py"
+    status = path.stat()
+    path.write_text("two = 2\n")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert bench.work().prove()["equal"] is True
+    assert bench.work(deep=True).prove()["differences"] == [
+        f"{SITE}/tool/__init__.py: its contents are not those of its RECORD"
+    ]
+
+
+def test_an_incomplete_candidate_is_not_promoted(bench: Bench) -> None:
+    bench.work().begin()
+    bench.change()
+    (bench.tree() / SITE / "flashinfer/__init__.py").unlink()
+    with pytest.raises(transaction.Refused, match="flashinfer_python 0.3.1: flashinfer/__init__.py"):
+        bench.work().promote()
+    assert bench.is_baseline()
+
+
+def test_a_change_of_production_meanwhile_is_not_overwritten(bench: Bench) -> None:
+    bench.work().begin()
+    bench.change()
+    add_distribution(bench.environment, "tool", "1.1", {"tool/__init__.py": "new = 1\n"})
+    with pytest.raises(transaction.Refused, match="changed production meanwhile"):
+        bench.work().promote()
+
+
+def test_another_run_is_refused_until_it_ends(bench: Bench) -> None:
+    second = {**RUN, "pid": 20, "started": "200", "label": "second"}
+    bench.work().begin()
+    bench.change()
+    for action in ("begin", "promote", "discard", "restore", "recover", "prune"):
+        with pytest.raises(transaction.Contested, match="x of ann on control node deploy") as raised:
+            getattr(bench.work(owner=second), action)()
+        assert raised.value.details["contested"]["pid"] == 10
+    bench.work().promote()
+    with pytest.raises(transaction.Contested):
+        bench.work(owner=second).begin()
+    bench.work().prune()
+    bench.work(owner=second).begin()
+    with pytest.raises(transaction.Contested, match="second of ann"):
+        bench.work().restore()
+
+
+@pytest.mark.parametrize("freed", [{"gone": journal.key(RUN)}, {"takeover": True}])
+def test_a_dead_run_gives_way(bench: Bench, freed: dict[str, Any]) -> None:
+    bench.work().begin()
+    bench.work(owner={**RUN, "pid": 20}, **freed).begin()
+    assert bench.work().describe()["owner"]["pid"] == 20
+
+
+def test_baselines_are_kept_and_any_of_them_comes_back(bench: Bench) -> None:
+    ids = []
+    for version in ("1.1", "1.2", "1.3"):
+        bench.work().begin()
+        ids.append(bench.work().describe()["id"])
+        add_distribution(bench.tree(), "another", version, {})
+        for old in bench.tree().glob(f"{SITE}/another-*.dist-info"):
+            if version not in old.name:
+                transaction.clone.remove(str(old))
+        bench.work().promote()
+    assert [found["id"] for found in bench.work().describe()["baselines"]] == ids[::-1]
+
+    assert bench.work(baseline=ids[0]).restore()[1]["equal"] is True
+    assert bench.is_baseline()
+    assert bench.work(baseline=ids[2]).restore()[1]["equal"] is True
+    assert list(bench.environment.glob(f"{SITE}/another-1.2.dist-info"))
+    assert bench.work(baseline=ids[0]).restore()[1]["equal"] is True, "going forward must not lose the first baseline"
+    assert bench.is_baseline()
+    with pytest.raises(transaction.Refused, match=f"kept are: .*{ids[0]}"):
+        bench.work(baseline="none").restore()
+
+
+def test_prune_keeps_the_newest(bench: Bench) -> None:
+    for _ in range(3):
+        bench.work().begin()
+        bench.work().promote()
+    ids = [found["id"] for found in bench.work().describe()["baselines"]]
+    assert bench.work(keep=2).prune() == ids[2:]
+    assert [found["id"] for found in bench.work().describe()["baselines"]] == ids[:2]
+    assert bench.work(keep=2).prune() == []
+
+
+def test_an_environment_that_was_removed_comes_back(bench: Bench) -> None:
+    bench.work().begin()
+    bench.work().promote()
+    transaction.clone.remove(str(bench.environment))
+    assert bench.work().restore()[1]["equal"] is True
+    assert bench.is_baseline()
+
+
+def test_the_only_copy_is_not_dropped(bench: Bench) -> None:
+    bench.work().begin()
+    transaction.clone.remove(str(bench.environment))
+    with pytest.raises(transaction.Refused, match="may be all that is left"):
+        bench.work().recover()
+    assert len(bench.leftovers()) == 1
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage \xff", b'{"format": 1, "sha256": "x", "body": {}}'])
+@pytest.mark.parametrize(
+    ("stage", "state"), [("begin", "discarded"), ("promote", "promoted"), ("restore", "discarded")]
+)
+@BOTH
+def test_an_unreadable_journal_is_made_anew_from_the_trees(
+    tmp_path: Path, strategy: str, stage: str, state: str, data: bytes
+) -> None:
+    bench = Bench(tmp_path, strategy)
+    bench.work().begin()
+    if stage != "begin":
+        bench.change()
+        bench.work().promote()
+    if stage == "restore":
+        bench.work().restore()
+    path = Path(bench.work().journal_path)
+    path.write_bytes(data)
+    if strategy == "in_place" and stage == "begin":
+        identifier = next(Path(bench.work().state_dir).glob("transactions/*")).name
+        with pytest.raises(transaction.Refused, match=f"baseline: {identifier}"):
+            bench.work().recover()
+        assert bench.work(baseline=identifier).restore()[1]["equal"] is True
+        return
+    recovered = bench.work().recover()
+    assert recovered["changed"] is True
+    assert bench.state == state
+    assert bench.is_result() == (state == "promoted")
+    assert list(path.parent.glob("journal.json.unreadable-*"))
+
+
+@pytest.mark.parametrize("action", ["begin", "recover", "restore", "promote", "discard", "prune", "prove"])
+def test_a_newer_journal_is_left_alone(bench: Bench, action: str) -> None:
+    bench.work().begin()
+    path = Path(bench.work().journal_path)
+    newer = path.read_bytes().replace(b'"format": 1', b'"format": 2')
+    path.write_bytes(newer)
+    with pytest.raises(transaction.Refused, match="newer version"):
+        getattr(bench.work(baseline=""), action)()
+    assert path.read_bytes() == newer
+
+
+def test_a_host_copied_file_by_file_still_knows_its_baseline(bench: Bench, tmp_path: Path) -> None:
+    bench.work().begin()
+    bench.change()
+    bench.work().promote()
+    (tmp_path / "taken").mkdir()
+    parent = bench.environment.parent
+    os.rename(parent, tmp_path / "taken/away")
+    transaction.clone.make(str(tmp_path / "taken/away"), str(parent), [], reflink=False)
+    assert bench.work().recover()["changed"] is False
+    assert bench.work().restore()[1]["equal"] is True
+    assert bench.is_baseline()
+
+
+def test_a_link_is_resolved_and_told(bench: Bench, tmp_path: Path) -> None:
+    link = tmp_path / "production"
+    link.symlink_to(bench.environment)
+    bench.work(environment=str(link)).begin()
+    assert bench.work(environment=str(link)).describe()["environment"] == str(bench.environment)
+    assert "is a link to" in bench.warnings[0]
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "told"),
+    [
+        (lambda tree: (tree / "pyvenv.cfg").unlink(), "is no Python environment"),
+        (lambda tree: (tree / "condabin").mkdir(), "conda's base environment"),
+        (lambda tree: os.rename(tree, tree.parent / "moved"), "is no Python environment"),
+    ],
+)
+def test_what_is_no_environment_is_refused(bench: Bench, prepare: Callable[[Path], object], told: str) -> None:
+    prepare(bench.environment)
+    with pytest.raises(transaction.Refused, match=told):
+        bench.work().begin()
+
+
+def test_a_relative_path_is_refused() -> None:
+    with pytest.raises(transaction.Refused, match="absolute"):
+        transaction.Transaction(transaction.Options(environment="envs/x"))
+
+
+def test_another_filesystem_is_refused(bench: Bench) -> None:
+    elsewhere = Path("/dev/shm") / f"gpu-stack-test-{os.getpid()}"  # noqa: S108 - any other filesystem
+    if not elsewhere.parent.is_dir() or elsewhere.parent.stat().st_dev == bench.environment.stat().st_dev:
+        pytest.skip("there is no second filesystem here")
+    try:
+        with pytest.raises(transaction.Refused, match="another filesystem"):
+            bench.work(state_dir=str(elsewhere)).begin()
+    finally:
+        transaction.clone.remove(str(elsewhere))
+
+
+def test_services_are_restarted_after_an_exchange_and_a_loss_is_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    error = ""
+
+    def restart(units: list[str]) -> list[dict[str, Any]]:
+        asked.append(units)
+        return [{"name": unit, "state": "x", "error": error} for unit in units]
+
+    monkeypatch.setattr(services, "restart", restart)
+    bench.work(services=["ocr"]).begin()
+    assert asked == []
+    bench.change()
+    error = "found failed"
+    with pytest.raises(transaction.Refused, match="promoted, but not every service came back: ocr: found failed"):
+        bench.work(services=["ocr"]).promote()
+    with pytest.raises(transaction.Refused, match="restored, but not every service") as raised:
+        bench.work(services=["ocr"]).restore()
+    assert raised.value.details["proof"]["equal"] is True
+    assert bench.is_baseline()
+    assert asked == [["ocr"], ["ocr"]]
+
+
+def test_services_that_a_kill_left_behind_are_restarted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def killed(units: list[str]) -> list[dict[str, Any]]:
+        raise Killed
+
+    def restart(units: list[str]) -> list[dict[str, Any]]:
+        asked.append(units)
+        return [{"name": unit, "state": "active", "error": ""} for unit in units]
+
+    bench.work().begin()
+    monkeypatch.setattr(services, "restart", killed)
+    with pytest.raises(Killed):
+        bench.work(services=["ocr"]).promote()
+    monkeypatch.setattr(services, "restart", restart)
+    assert bench.work().recover()["done"] == "restarted ocr"
+    assert asked == [["ocr"]]
+
+
+def test_a_full_disk_does_not_keep_the_baseline_away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.work().begin()
+    bench.change()
+    bench.work().promote()
+    original = journal.write_file
+    ballast = Path(bench.work().state_dir) / "ballast"
+
+    def full(path: str, data: bytes, owner: tuple[int, int] | None = None) -> None:
+        if ballast.exists():
+            raise OSError(28, "No space left on device")
+        original(path, data, owner)
+
+    monkeypatch.setattr(journal, "write_file", full)
+    assert bench.work().restore()[1]["equal"] is True
+    assert bench.is_baseline()
+
+
+def test_check_mode_tells_and_touches_nothing(bench: Bench) -> None:
+    assert bench.work().plan("begin")[0].startswith(f"freeze {bench.environment}: ")
+    assert not Path(bench.work().state_dir).exists()
+    with pytest.raises(transaction.Refused, match="open transaction"):
+        bench.work().plan("promote")
+    with pytest.raises(transaction.Refused, match="no baseline"):
+        bench.work().plan("restore")
+    bench.work().begin()
+    bench.change()
+    journaled = Path(bench.work().journal_path).read_bytes()
+    for action in ("promote", "restore", "discard", "recover"):
+        assert bench.work().plan(action)
+    assert bench.work().plan("begin")[0].startswith("end transaction")
+    bench.work().promote()
+    assert "exchange baseline" in bench.work().plan("restore")[0]
+    assert bench.work().plan("discard") == []
+    assert journaled != Path(bench.work().journal_path).read_bytes()
+    assert bench.is_result()
+
+
+def test_the_journal_is_plain_json(bench: Bench) -> None:
+    bench.work().begin()
+    body = json.loads(Path(bench.work().journal_path).read_text())["body"]
+    assert body["transaction"]["state"] == "open"
+    assert body["owner"]["pid"] == 10
