@@ -1,0 +1,66 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which FlashInfer an environment should have, and which companions go with it.
+
+The installed vllm decides: its attention path calls FlashInfer with a fixed number of arguments, so a newer FlashInfer
+imports well and fails at the first request. vllm says what it was built against in its extra `flashinfer`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Distribution
+
+PACKAGE = "flashinfer-python"
+
+# Precompiled kernels. A companion of another version is ignored, or an error at import.
+COMPANIONS = ("flashinfer-cubin", "flashinfer-jit-cache")
+
+# `flashinfer-python==0.3.1; extra == "flashinfer"`
+_DECLARED = re.compile(r"flashinfer-python\s*\(?==\s*([^\s;,)]+).*extra\s*==\s*['\"]flashinfer['\"]")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The version, and in one sentence where it comes from."""
+
+    version: str
+    reason: str
+
+    @property
+    def requirement(self) -> str:
+        return f"{PACKAGE}=={self.version}"
+
+    @property
+    def companions(self) -> list[str]:
+        """Requirements of the companions, at exactly the matching version.
+
+        A build for one CUDA version carries a local label (`0.6.13+cu128`), which `==` without a label accepts (PEP 440).
+        """
+        return [f"{name}=={self.version}" for name in COMPANIONS]
+
+
+def declared_by_vllm(installed: dict[str, Distribution]) -> str | None:
+    """The FlashInfer version in the `flashinfer` extra of the installed vllm, or None."""
+    vllm = installed.get("vllm")
+    for requirement in vllm.requires if vllm else ():
+        match = _DECLARED.match(requirement)
+        if match:
+            return match[1]
+    return None
+
+
+def select(wanted: str, installed: dict[str, Distribution], default: str) -> Selection:
+    """`wanted` is a version or `auto`; `default` is taken when no installed vllm declares one."""
+    if wanted != "auto":
+        return Selection(wanted, "fi_version names it")
+    declared = declared_by_vllm(installed)
+    if declared:
+        return Selection(
+            declared, f"the installed vllm {installed['vllm'].version} declares it in its flashinfer extra"
+        )
+    why = "no vllm is installed" if "vllm" not in installed else "the installed vllm declares none"
+    return Selection(default, f"{why}, so flashinfer_default_version decides")

@@ -1,0 +1,70 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+from ansible_collections.ocrfleet.gpu_stack.plugins.action import check_inputs
+
+SPECS = {
+    "stack": {"stack_root": {"type": "str"}, "stack_offline": {"type": "bool"}},
+    "flashinfer": {
+        "fi_method": {"type": "str", "choices": ["pypi", "none"]},
+        "fi_version": {"type": "str"},
+        "flashinfer_services": {"type": "list", "elements": "str"},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("fi_metod", "did you mean fi_method?"),
+        ("flashinfer_service", "did you mean flashinfer_services?"),
+        ("stack_rooot", "did you mean stack_root?"),
+        ("fi_zzzzzzzzzzzz", "see the roles' documentation"),
+    ],
+)
+def test_a_misspelled_name_is_an_error_that_names_the_nearest(name, said):
+    (sentence,) = check_inputs.unknown_names([name, "fi_method"], SPECS)
+    assert sentence.startswith(f"{name} is no variable of this collection")
+    assert said in sentence
+
+
+@pytest.mark.parametrize(
+    "name", ["fi_method", "stack_root", "other_thing", "__flashinfer_plan", "ansible_user", "figure"]
+)
+def test_other_names_are_nobodys_business(name):
+    assert check_inputs.unknown_names([name], SPECS) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"fi_method": "pip"}, "value of fi_method must be one of: pypi, none, got: pip"),
+        ({"stack_offline": "perhaps"}, "not a valid boolean"),
+        ({"flashinfer_services": {"a": 1}}, "list"),
+    ],
+)
+def test_wrong_values_are_named(values, said):
+    (sentence,) = check_inputs.wrong_values(values, SPECS)
+    assert said in sentence
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"fi_method": "none"}, {"stack_offline": "true"}, {"flashinfer_services": ["a.service"]}]
+)
+def test_right_values_pass(values):
+    assert check_inputs.wrong_values(values, SPECS) == []
+
+
+def test_the_hash_follows_what_decides_the_stack_and_nothing_else():
+    base = {"fi_method": "pypi", "report_dir": "a"}
+    assert check_inputs.spec_hash(base) == check_inputs.spec_hash({**base, "report_dir": "b"})
+    assert check_inputs.spec_hash(base) != check_inputs.spec_hash({**base, "fi_method": "none"})
+
+
+def test_every_role_of_the_collection_can_be_read():
+    specs = check_inputs.load_specs(check_inputs.ROLES)
+    assert "fi_method" in specs["flashinfer"]
+    assert check_inputs.wrong_values({"fi_method": "no such"}, specs)

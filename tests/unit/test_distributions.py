@@ -1,0 +1,87 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions
+from made_environment import SITE, add_distribution, make_environment
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return make_environment(tmp_path / "env")
+
+
+def test_a_whole_environment_has_no_damage(tree):
+    assert distributions.damaged(str(tree)) == []
+
+
+def delete(tree):
+    (tree / SITE / "tool/data.bin").unlink()
+
+
+def truncate(tree):
+    (tree / SITE / "tool/data.bin").write_text("")
+
+
+def cut_record(tree):
+    record = tree / SITE / "tool-1.0.dist-info/RECORD"
+    record.write_text(record.read_text().split("\n")[0] + "\n")
+
+
+def empty_metadata(tree):
+    (tree / SITE / "tool-1.0.dist-info/METADATA").write_text("")
+
+
+def stop_before_record(tree):
+    for name in ("RECORD", "INSTALLER"):
+        (tree / SITE / "tool-1.0.dist-info" / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (delete, "tool/data.bin: no such file or directory"),
+        (truncate, "tool/data.bin: 0 bytes, its RECORD says 5"),
+        (cut_record, "cut short"),
+        (empty_metadata, "METADATA: missing or empty"),
+        (stop_before_record, "an installer was stopped here"),
+    ],
+)
+def test_each_kind_of_damage_is_named(tree, harm, said):
+    harm(tree)
+    found = distributions.damaged(str(tree))
+    assert [(damage.name, damage.version) for damage in found] == [("tool", "1.0")]
+    assert said in " ".join(found[0].problems)
+
+
+def test_compiled_files_may_come_and_go(tree):
+    record = tree / SITE / "tool-1.0.dist-info/RECORD"
+    record.write_text(record.read_text() + "tool/__pycache__/gone.cpython-311.pyc,,\n")
+    assert distributions.damaged(str(tree)) == []
+
+
+def test_a_record_of_conda_or_debian_that_is_missing_is_no_damage(tree):
+    (tree / SITE / "tool-1.0.dist-info/RECORD").unlink()
+    (tree / SITE / "tool-1.0.dist-info/INSTALLER").write_text("conda\n")
+    assert distributions.damaged(str(tree)) == []
+
+
+def test_the_fingerprint_follows_what_is_installed(tree):
+    before = distributions.fingerprint(str(tree))
+    (tree / "notes.txt").write_text("changed by hand\n")
+    assert distributions.fingerprint(str(tree)) == before
+    add_distribution(tree, "other", "2.0", {"other.py": "\n"})
+    assert distributions.fingerprint(str(tree)) != before
+
+
+def test_origins_names_and_requirements_are_read(tree):
+    info = tree / SITE / "Tool_Box.x-2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        "Name: Tool_Box.x\nVersion: 2\nRequires-Dist: six>1\nRequires-Dist: torch\n\nText: no header\n"
+    )
+    (info / "direct_url.json").write_text('{"url": "file:///src/toolbox"}')
+    found = distributions.installed(str(tree))["tool-box-x"]
+    assert (found.version, found.origin, found.requires) == ("2", "file:///src/toolbox", ("six>1", "torch"))

@@ -1,0 +1,133 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import package_plan
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Damage, Distribution
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import Change, Unsatisfiable
+
+INSTALLED = {
+    name: Distribution(name, version, "")
+    for name, version in [
+        ("torch", "2.8.0"),
+        ("nvidia-cublas-cu12", "12.8.4.1"),
+        ("vllm", "0.11.0"),
+        ("pillow", "13.0.0"),
+    ]
+}
+
+
+class ScriptedUv:
+    """Stands in for uv: answers by the constraints it is given, and remembers them."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = []
+
+    def changes(self, requirements, constraints, lock=""):
+        self.asked.append({"requirements": requirements, "constraints": constraints, "lock": lock})
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def obtainable(self, requirement):
+        return "no such version" if "cubin" in requirement else None
+
+
+def make(uv, **request):
+    request.setdefault("requirements", ["flashinfer-python==0.3.1"])
+    return package_plan.make(uv, package_plan.Request(**request), INSTALLED, request.pop("damaged", []))
+
+
+ADDED = [Change("flashinfer-python", None, "0.3.1")]
+FOREIGN = [*ADDED, Change("cuda-bindings", None, "13.5.0")]
+
+
+def test_everything_installed_is_a_constraint_under_all():
+    uv = ScriptedUv(ADDED)
+    plan = make(uv, protect=["all"])
+    assert uv.asked[0]["constraints"] == [
+        "torch==2.8.0",
+        "nvidia-cublas-cu12==12.8.4.1",
+        "vllm==0.11.0",
+        "pillow==13.0.0",
+    ]
+    assert plan.pins == ["flashinfer-python==0.3.1"]
+
+
+@pytest.mark.parametrize(
+    ("protect", "names"),
+    [
+        (["torch"], {"torch", "nvidia-cublas-cu12"}),
+        (["Pillow"], {"pillow"}),
+        (["nvidia-*", "vllm"], {"nvidia-cublas-cu12", "vllm"}),
+        ([], set()),
+    ],
+)
+def test_protect_takes_families_names_and_patterns(protect, names):
+    assert set(package_plan.protected(INSTALLED, protect)) == names
+
+
+def test_what_cannot_be_had_of_the_optional_is_left_out_with_the_reason():
+    uv = ScriptedUv(ADDED)
+    plan = make(uv, optional=["flashinfer-cubin==0.3.1", "flashinfer-jit-cache==0.3.1"])
+    assert uv.asked[0]["requirements"] == ["flashinfer-python==0.3.1", "flashinfer-jit-cache==0.3.1"]
+    assert plan.left_out == [{"requirement": "flashinfer-cubin==0.3.1", "reason": "no such version"}]
+
+
+def test_a_foreign_cuda_package_is_excluded_and_resolved_around():
+    uv = ScriptedUv(FOREIGN, ADDED)
+    plan = make(uv, cuda_major=12)
+    assert "cuda-bindings>=12,<13" in uv.asked[1]["constraints"]
+    assert plan.changes == ADDED
+    assert [row["name"] for row in plan.excluded] == ["cuda-bindings"]
+
+
+def test_no_way_around_a_foreign_cuda_package_is_refused_by_name():
+    uv = ScriptedUv(FOREIGN, Unsatisfiable("flashinfer-python depends on cuda-bindings>=13"))
+    with pytest.raises(package_plan.Refused, match=r"cuda-bindings 13.5.0 \(CUDA 13\).*depends on") as refusal:
+        make(uv, cuda_major=12)
+    assert refusal.value.offending[0]["name"] == "cuda-bindings"
+
+
+def test_the_operator_may_allow_one_by_name():
+    assert make(ScriptedUv(FOREIGN), cuda_major=12, allow=["cuda_bindings"]).changes == FOREIGN
+
+
+def test_a_request_that_wants_another_torch_is_refused_with_each_package_named():
+    moved = [Change("xformers", "0.0.32.post1", "0.0.28.post1"), Change("torch", "2.8.0", "2.4.1")]
+    uv = ScriptedUv(Unsatisfiable("xformers==0.0.28.post1 depends on torch==2.4.1"), moved)
+    with pytest.raises(package_plan.Refused, match=r"torch 2.8.0 -> 2.4.1.*depends on torch==2.4.1") as refusal:
+        make(uv, requirements=["xformers==0.0.28.post1"], protect=["torch"])
+    assert refusal.value.offending == [{"name": "torch", "before": "2.8.0", "after": "2.4.1"}]
+
+
+def test_a_version_that_does_not_exist_is_told_as_such():
+    uv = ScriptedUv(Unsatisfiable("conflict"), Unsatisfiable("there is no version of flashinfer-python==9"))
+    with pytest.raises(Unsatisfiable, match="no version of flashinfer-python==9"):
+        make(uv, protect=["all"])
+
+
+def test_a_protected_package_that_moves_all_the_same_is_refused():
+    # The guard does not rely on the resolver: what it returns is looked at too.
+    with pytest.raises(package_plan.Refused, match=r"torch 2.8.0 -> removed"):
+        make(ScriptedUv([Change("torch", "2.8.0", None)]), protect=["torch"])
+
+
+LOCK = "pillow==13.0.0 \\\n    --hash=sha256:aa\nflashinfer-python==0.3.1 \\\n    --hash=sha256:bb\n"
+
+
+def test_a_lock_is_used_unless_it_contradicts_what_is_installed():
+    uv = ScriptedUv(ADDED, ADDED)
+    assert make(uv, lock=LOCK).lock_used
+    assert not make(uv, lock=LOCK.replace("13.0.0", "12.0.0")).lock_used
+    assert [bool(asked["lock"]) for asked in uv.asked] == [True, False]
+
+
+def test_damaged_packages_are_part_of_the_plan():
+    request = package_plan.Request(["vllm"])
+    plan = package_plan.make(ScriptedUv([]), request, INSTALLED, [Damage("vllm", "0.11.0", ["gone"])])
+    assert plan.pins == ["vllm==0.11.0"]

@@ -1,0 +1,122 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""uv as we call it, against a script that stands in for the binary: it records its arguments and answers as told."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+
+import pytest
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import uv
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
+
+INDEX = {"name": "flashinfer", "url": "https://mirror.example/whl", "packages": ["flashinfer-jit-cache"]}
+
+# As uv 0.13.9 prints them.
+NO_SOLUTION = """\
+Using Python 3.11.7 environment at: env
+error: No solution found when resolving dependencies
+  cause: Because there is no version of flashinfer-cubin==0.3.1 and request depends on flashinfer-cubin==0.3.1, we can
+         conclude that your requirements are unsatisfiable.
+"""
+NO_NETWORK = "error: Request failed after 3 retries\n  cause: dns error\n"
+BUILD_FAILED = "  x Failed to build `flashinfer-python==0.4.1`\n  cause: no compiler\n"
+
+
+@pytest.fixture
+def tool(tmp_path):
+    def make(stdout="", stderr="", rc=0, **settings):
+        binary = tmp_path / "uv"
+        (tmp_path / "stdout").write_text(stdout)
+        (tmp_path / "stderr").write_text(stderr)
+        binary.write_text(
+            f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/argv\nenv > {tmp_path}/env\n'
+            f"cat {tmp_path}/stdout\ncat {tmp_path}/stderr >&2\nexit {rc}\n"
+        )
+        binary.chmod(0o755)
+        folder = tmp_path / "work"
+        folder.mkdir(exist_ok=True)
+        return uv.Uv(str(binary), Stage("/srv/env"), settings.pop("sources", uv.Sources()), str(folder), 30, **settings)
+
+    return make
+
+
+def argv(tmp_path):
+    return (tmp_path / "argv").read_text().splitlines()
+
+
+def test_a_dry_run_gives_the_changes_joined(tool, tmp_path):
+    listed = [
+        {"name": "torch", "version": "2.8.0", "action": "uninstalled"},
+        {"name": "torch", "version": "2.4.1", "action": "installed"},
+        {"name": "six", "version": "1.17.0", "action": "installed"},
+    ]
+    made = tool(json.dumps({"schema": {"version": "preview"}, "changes": listed, "dry_run": True}))
+    assert made.changes(["xformers==0.0.28.post1"], ["torch==2.8.0"]) == [
+        uv.Change("torch", "2.8.0", "2.4.1"),
+        uv.Change("six", None, "1.17.0"),
+    ]
+    assert argv(tmp_path)[:5] == ["pip", "install", "--dry-run", "--output-format", "json"]
+    assert argv(tmp_path)[-4:] == ["--python", "/srv/env/bin/python", "--color", "never"]
+    assert (tmp_path / "work/constraints.txt").read_text() == "torch==2.8.0\n"
+
+
+def test_nothing_to_do_prints_nothing(tool):
+    assert tool("").changes(["six"], []) == []
+
+
+@pytest.mark.parametrize(
+    ("stderr", "rc", "error", "said"),
+    [
+        (NO_SOLUTION, 1, uv.Unsatisfiable, "there is no version of flashinfer-cubin==0.3.1 and the request asks for"),
+        (NO_NETWORK, 2, uv.Failed, "dns error"),
+        (BUILD_FAILED, 1, uv.Failed, "no compiler"),
+    ],
+)
+def test_no_solution_is_told_from_a_failure(tool, stderr, rc, error, said):
+    with pytest.raises(error, match=said):
+        tool(stderr=stderr, rc=rc).changes(["flashinfer-cubin==0.3.1"], [])
+
+
+def test_a_named_index_is_asked_for_its_packages_only(tool, tmp_path):
+    made = tool(sources=uv.Sources(indexes=(INDEX,)))
+    made.changes(["flashinfer_jit.cache==0.6.13", "torch==2.8.0"], [])
+    request = tomllib.loads((tmp_path / "work/pyproject.toml").read_text())
+    assert request["project"]["dependencies"] == ["flashinfer_jit.cache==0.6.13", "torch==2.8.0"]
+    assert request["tool"]["uv"]["sources"] == {"flashinfer-jit-cache": {"index": "flashinfer"}}
+    assert request["tool"]["uv"]["index"] == [
+        {"name": "flashinfer", "url": "https://mirror.example/whl", "explicit": True}
+    ]
+    assert "--extra-index-url" not in argv(tmp_path)
+
+
+def test_what_is_installed_is_what_is_locked(tool, tmp_path):
+    tool().install(["six==1.17.0"], "six==1.17.0 --hash=sha256:aa\n", reinstall=["six"])
+    called = argv(tmp_path)
+    assert "--require-hashes" in called and "--no-deps" in called
+    assert called[called.index("--reinstall-package") + 1] == "six"
+    assert (tmp_path / "work/lock.txt").read_text() == "six==1.17.0 --hash=sha256:aa\n"
+
+
+def test_settings_reach_uv_and_defaults_do_not(tool, tmp_path):
+    tool(sources=uv.Sources("https://mirror.example/simple", (), ("/wheels",), True, "/ca.pem"), cache="/c").changes(
+        [], []
+    )
+    env = (tmp_path / "env").read_text().splitlines()
+    for line in (
+        "UV_DEFAULT_INDEX=https://mirror.example/simple",
+        "UV_FIND_LINKS=/wheels",
+        "UV_OFFLINE=1",
+        "SSL_CERT_FILE=/ca.pem",
+        "UV_CACHE_DIR=/c",
+        "UV_PYTHON_DOWNLOADS=never",
+        "LC_ALL=C",
+    ):
+        assert line in env
+    assert "UV_OFFLINE" not in uv.Sources().environment()
+
+
+def test_sources_of_leaves_out_what_is_empty():
+    assert uv.Sources.of({"default_index": "", "indexes": None, "find_links": ["/w"]}) == uv.Sources(find_links=("/w",))
