@@ -1,0 +1,380 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What FlashInfer of an environment is, needs, and is good for: found out from files, and by one bounded import.
+
+After the model of FlashInfer's own `collect_env.py`: standard library only, each question answered by itself, and what
+is *loaded* told apart from what is *installed*.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import mmap
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, cuda_guard
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Distribution
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.nvidia import version_key
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
+
+try:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+    from packaging.version import InvalidVersion, Version
+
+    HAS_PACKAGING = True
+except ImportError:
+    HAS_PACKAGING = False
+
+COMPANIONS = ("flashinfer-cubin", "flashinfer-jit-cache")
+HEADERS = ("curand.h", "cublasLt.h")
+VARIABLES = (
+    "CUDA_HOME",
+    "CUDA_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "FLASHINFER_CUBINS_REPOSITORY",
+    "FLASHINFER_CUBIN_DIR",
+    "FLASHINFER_CUDA_ARCH_LIST",
+    "FLASHINFER_DISABLE_JIT",
+    "FLASHINFER_DISABLE_VERSION_CHECK",
+    "FLASHINFER_NVCC",
+    "FLASHINFER_WORKSPACE_BASE",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "MAX_JOBS",
+    "PYTHONPATH",
+    "TORCH_CUDA_ARCH_LIST",
+    "TRITON_CACHE_DIR",
+    "VLLM_ATTENTION_BACKEND",
+    "VLLM_CACHE_ROOT",
+    "VLLM_USE_FLASHINFER_SAMPLER",
+)
+
+# What was tried, of vllm and FlashInfer together. The first line that fits counts; what fits none is unknown.
+# vllm, FlashInfer from (inclusive), to (exclusive), attention, sampler, source
+COMPATIBILITY = (
+    ("0.11.0", "0.3.1", "0.4", "works", "works", "served requests on an H200 with torch 2.8.0+cu128, 2026-11"),
+    ("0.11.0", "0.4", "0.5", "breaks", "breaks", "built and imported, its kernels did not compile, 2026-11"),
+    (
+        "0.11.0",
+        "0.5",
+        "99",
+        "breaks",
+        "works",
+        "vllm's fast_plan_decode passes 15 arguments, FlashInfer wants 18 or 19; the sampler is the same, 2026-11",
+    ),
+)
+
+
+# Before this version FlashInfer asks nvcc for its version also where a compiled module is there: `gen_jit_spec` writes
+# the build file first (0.3.1; from 0.5.0 on only `JitSpec.build` does).
+PACK_WITHOUT_NVCC = "0.5"
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The numbers of a version's release, without local label, post or pre-release."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return version_key(match[0]) if match else ()
+
+
+# --- packages ---------------------------------------------------------------------------------------------------------
+
+
+def packages(installed: Mapping[str, Distribution]) -> tuple[dict[str, str], list[str]]:
+    """The versions of FlashInfer's packages ("" where not installed), and where they do not belong together.
+
+    FlashInfer from 0.5 on raises at import where flashinfer-cubin's version is not its own, or where that of
+    flashinfer-jit-cache does not begin with its own (`flashinfer/jit/env.py`); earlier ones ignore the former.
+    """
+    versions = {
+        name: found.version if (found := installed.get(name)) else "" for name in ("flashinfer-python", *COMPANIONS)
+    }
+    own, cubin, cache = versions.values()
+    problems = []
+    if not own:
+        problems += [
+            f"{name} is installed, flashinfer-python is not: remove it" for name in COMPANIONS if versions[name]
+        ]
+        return versions, problems
+    if cubin and cubin != own:
+        problems.append(
+            f"flashinfer-cubin {cubin} does not match flashinfer-python {own}: install flashinfer-cubin=={own}, or none"
+        )
+    if cache and not cache.startswith(own):
+        problems.append(
+            f"flashinfer-jit-cache {cache} does not match flashinfer-python {own}: "
+            f"install one whose version begins with {own}, or none"
+        )
+    return versions, problems
+
+
+def declared_by_vllm(installed: Mapping[str, Distribution]) -> str:
+    """What the installed vllm asks for in its extra `flashinfer`, for example `flashinfer-python==0.3.1`, or ""."""
+    vllm = installed.get("vllm")
+    for requirement in vllm.requires if vllm else ():
+        what, _, marker = requirement.partition(";")
+        if re.search(r"""extra\s*==\s*['"]flashinfer['"]""", marker) and what.strip().startswith("flashinfer-python"):
+            return what.strip()
+    return ""
+
+
+def satisfies(version: str, requirement: str) -> bool | None:
+    """Whether a version is among those that a requirement allows; None when that cannot be told."""
+    specifier = requirement[len("flashinfer-python") :].strip()
+    if not version or not specifier or not HAS_PACKAGING:
+        return None
+    try:
+        return Version(version) in SpecifierSet(specifier, prereleases=True)
+    except (InvalidSpecifier, InvalidVersion):
+        return None
+
+
+def compatibility(vllm: str, flashinfer: str) -> dict[str, str]:
+    """Whether vllm's attention and sampler paths work with this FlashInfer (works, breaks, unknown), and the source."""
+    for known, first, end, attention, sampler, source in COMPATIBILITY:
+        if release(vllm) == release(known) and release(first) <= release(flashinfer) < release(end):
+            return {"attention": attention, "sampler": sampler, "source": source}
+    return {"attention": "unknown", "sampler": "unknown", "source": "this pair of versions was not tried"}
+
+
+# --- what vllm would use ----------------------------------------------------------------------------------------------
+
+
+def vllm_use(vllm: str, flashinfer: str, capability: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """Which attention and sampler vllm would take on a GPU of this compute capability, and why.
+
+    For vllm 0.11.0, from its `platforms/cuda.py` and `v1/sample/ops/topk_topp_sampler.py`.
+    """
+    if release(vllm) != (0, 11, 0):
+        return {
+            "attention": "unknown",
+            "sampler": "unknown",
+            "why": f"known for vllm 0.11.0 only, found {vllm or 'none'}",
+        }
+    why = []
+    backend = variables.get("VLLM_ATTENTION_BACKEND", "")
+    if backend:
+        attention = backend
+        why.append(f"VLLM_ATTENTION_BACKEND={backend}")
+    elif not capability:
+        attention = "unknown"
+        why.append("no GPU was found")
+    elif version_key(capability) == (10, 0) and flashinfer:
+        attention = "FLASHINFER"
+        why.append("vllm prefers FlashInfer on compute capability 10.0 alone")
+    elif version_key(capability) >= (8, 0):
+        attention = "FLASH_ATTN"
+        why.append(f"vllm takes FlashAttention on compute capability {capability}")
+    else:
+        attention = "FLEX_ATTENTION"
+        why.append(f"FlashAttention needs compute capability 8.0, found {capability}")
+    switch = variables.get("VLLM_USE_FLASHINFER_SAMPLER", "")
+    if not flashinfer or release(flashinfer) < (0, 2, 3):
+        sampler = "PYTORCH"
+        why.append("the sampler needs FlashInfer 0.2.3")
+    elif switch == "0":
+        sampler = "PYTORCH"
+        why.append("VLLM_USE_FLASHINFER_SAMPLER=0")
+    else:
+        sampler = "FLASHINFER"
+        why.append("its sampler serves requests with top_k or top_p, and is compiled at the start in any case")
+    return {"attention": attention, "sampler": sampler, "why": "; ".join(why)}
+
+
+# --- compiler, headers, caches ----------------------------------------------------------------------------------------
+
+
+def cuda_home(variables: Mapping[str, str], path: str) -> tuple[str, str]:
+    """The CUDA toolkit's folder as FlashInfer and PyTorch look for it, and what led there; "" where there is none."""
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        if variables.get(name):
+            return variables[name], name
+    nvcc = shutil.which("nvcc", path=path)
+    if nvcc:
+        return os.path.dirname(os.path.dirname(nvcc)), "PATH"
+    return ("/usr/local/cuda", "the usual place") if os.path.isdir("/usr/local/cuda") else ("", "")
+
+
+def nvcc(home: str, run: Callable[..., commands.Result], timeout: float) -> dict[str, str]:
+    """The compiler's path and version; `problem` says why it is none that works."""
+    if not home:
+        return {
+            "path": "",
+            "version": "",
+            "problem": "no CUDA toolkit: neither CUDA_HOME, nvcc on PATH nor /usr/local/cuda",
+        }
+    path = os.path.join(home, "bin", "nvcc")
+    result = run([path, "--version"], timeout=timeout)
+    release_line = re.search(r"release (\d+\.\d+)", result.stdout)
+    if not result.ok or not release_line:
+        return {"path": path, "version": "", "problem": result.outcome(lines=2)}
+    return {"path": path, "version": release_line[1], "problem": ""}
+
+
+def headers(home: str) -> dict[str, str]:
+    """Where the headers are that FlashInfer's kernels include; "" where they are missing."""
+    folders = [os.path.join(home, part) for part in ("include", "targets/x86_64-linux/include")] if home else []
+    return {
+        header: next((file for folder in folders if os.path.isfile(file := os.path.join(folder, header))), "")
+        for header in HEADERS
+    }
+
+
+def writable(path: str) -> bool:
+    """Whether this user can write in a folder, or make it."""
+    while not os.path.exists(path) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)
+
+
+def workspace(variables: Mapping[str, str]) -> str:
+    return os.path.join(variables.get("FLASHINFER_WORKSPACE_BASE") or os.path.expanduser("~"), ".cache", "flashinfer")
+
+
+def caches(variables: Mapping[str, str]) -> list[dict]:
+    """The folders in which FlashInfer, Triton and vllm keep what they compile."""
+    home = os.path.expanduser("~")
+    folders = {
+        "flashinfer": workspace(variables),
+        "triton": variables.get("TRITON_CACHE_DIR") or os.path.join(home, ".triton", "cache"),
+        "vllm": variables.get("VLLM_CACHE_ROOT")
+        or os.path.join(variables.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "vllm"),
+    }
+    return [
+        {"name": name, "path": path, "exists": os.path.isdir(path), "writable": writable(path)}
+        for name, path in folders.items()
+    ]
+
+
+def linked_cudart(path: str) -> str:
+    """The CUDA major version of the runtime library that a shared object asks for, "" where it asks for none."""
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            match = re.search(rb"libcudart\.so\.(\d+)", content)
+            return match[1].decode() if match else ""
+    except (OSError, ValueError):  # an empty file cannot be mapped
+        return ""
+
+
+def compiled_modules(cache: str, package: str) -> list[dict]:
+    """The compiled kernels of the cache and of the package (a kernel pack), by name.
+
+    Caches are laid out as `<architecture>/cached_ops/<uri>/<uri>.so` in FlashInfer 0.3, later below the version.
+    """
+    found = []
+    for origin, pattern in (
+        ("cache", os.path.join(glob.escape(cache), "*", "cached_ops", "*", "*.so")),
+        ("cache", os.path.join(glob.escape(cache), "*", "*", "cached_ops", "*", "*.so")),
+        ("pack", os.path.join(glob.escape(package), "data", "aot", "*", "*.so")),
+    ):
+        for path in sorted(glob.glob(pattern)):
+            name = os.path.basename(path)[: -len(".so")]
+            if os.path.basename(os.path.dirname(path)) != name:
+                continue
+            above = os.path.relpath(path, cache).split(os.sep) if origin == "cache" else []
+            found.append(
+                {
+                    "name": name,
+                    "origin": origin,
+                    "path": path,
+                    "flashinfer": above[0] if len(above) == 5 else "",
+                    "architecture": above[-4] if above else "",
+                    "cudart": linked_cudart(path),
+                }
+            )
+    return found
+
+
+# --- CUDA libraries ---------------------------------------------------------------------------------------------------
+
+
+def cuda_distributions(installed: Mapping[str, Distribution]) -> dict[str, list[str]]:
+    """The installed packages that belong to a certain CUDA major version, by that version."""
+    found: dict[str, list[str]] = {}
+    for name, distribution in sorted(installed.items()):
+        major = cuda_guard.major(name, distribution.version)
+        if major:
+            found.setdefault(str(major), []).append(f"{name}=={distribution.version}")
+    return found
+
+
+_MARKER = "flashinfer-info:"
+_PROBE = f"""
+import json, re, sys
+
+def say(**what):
+    sys.stdout.write({_MARKER!r} + json.dumps(what) + "\\n")
+    sys.stdout.flush()
+
+def tried(step):
+    try:
+        say(**step())
+    except BaseException as error:
+        say(**{{step.__name__ + "_problem": type(error).__name__ + ": " + str(error)[:1500]}})
+
+def torch():
+    import torch
+    usable = torch.cuda.is_available()
+    return {{
+        "torch": str(torch.__version__),
+        "torch_cuda": torch.version.cuda or "",
+        "architectures": torch.cuda.get_arch_list() if usable else torch._C._cuda_getArchFlags().split(),
+        "capability": ".".join(map(str, torch.cuda.get_device_capability(0))) if usable else "",
+    }}
+
+def flashinfer():
+    import flashinfer
+    return {{"flashinfer": str(flashinfer.__version__), "location": list(flashinfer.__path__)[0]}}
+
+def loaded():
+    with open("/proc/self/maps", errors="replace") as file:
+        paths = {{line.rstrip("\\n").split(None, 5)[-1] for line in file if ".so" in line}}
+    library = re.compile(r"/lib(cu[a-zA-Z]+|nv[a-zA-Z]+|nccl)[-._a-zA-Z0-9]*\\.so")
+    return {{"loaded": sorted(path for path in paths if library.search(path))}}
+
+for step in (torch, flashinfer, loaded):
+    tried(step)
+say(end=True)
+"""
+
+
+def probe(stage: Stage, scratch: str, timeout: float, env: Mapping[str, str]) -> dict[str, Any]:
+    """Import torch and flashinfer in a process of their own, and see which CUDA libraries that loads.
+
+    A crash or a hang loses only what comes after it. Folders that an import makes are made in `scratch`.
+    """
+    quiet = {
+        "FLASHINFER_WORKSPACE_BASE": scratch,
+        "TVM_FFI_CACHE_DIR": scratch,
+        "TVM_FFI_DISABLE_TORCH_C_DLPACK": "1",  # else tvm_ffi compiles a torch extension at import
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    result = stage.run([stage.python, "-c", _PROBE], timeout=timeout, env={**env, **quiet}, cwd=scratch)
+    found: dict[str, Any] = {
+        "torch": "",
+        "torch_cuda": "",
+        "architectures": [],
+        "capability": "",
+        "flashinfer": "",
+        "location": "",
+        "loaded": [],
+        "torch_problem": "",
+        "flashinfer_problem": "",
+        "problem": "",
+    }
+    for line in result.stdout.splitlines():
+        if line.startswith(_MARKER):
+            found.update(json.loads(line[len(_MARKER) :]))
+    if not found.pop("end", False):
+        found["problem"] = f"importing torch and flashinfer: {result.outcome(lines=4)}"
+    return found
+
+
+def runtime_majors(libraries: list[str]) -> list[str]:
+    """The major versions of the CUDA runtime library among loaded files."""
+    return sorted({match[1] for path in libraries if (match := re.search(r"/libcudart\.so\.(\d+)", path))})

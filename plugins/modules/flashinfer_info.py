@@ -1,0 +1,433 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: flashinfer_info
+short_description: Find out whether FlashInfer of an environment can work, and what would use it
+version_added: 0.1.0
+description:
+  - Gathers in one call what decides whether FlashInfer works in an environment, and names what does not fit together.
+  - Importing FlashInfer proves little. Its kernels are compiled at the first call, by whatever C(nvcc) is found then,
+    and without one OlmOCR does not start.
+  - Each question is answered by itself and within O(timeout). An environment in which an import crashes or hangs is
+    described as well as a healthy one.
+  - The module does not fail because of what it finds. See RV(problems).
+  - Run it as the user that runs OlmOCR, for caches and environment variables are that user's.
+options:
+  environment:
+    description: The Python environment, as the folder that holds C(bin/python).
+    type: path
+    required: true
+  candidate:
+    description:
+      - A copy of the environment that is to take its place.
+      - It is mounted over O(environment) for the processes of this module only, so that it is seen where it will be.
+    type: path
+  env:
+    description:
+      - Environment variables that OlmOCR is started with, for example C(VLLM_USE_FLASHINFER_SAMPLER) or C(CUDA_HOME).
+      - They are added to those of this module's own process.
+    type: dict
+    default: {}
+  timeout:
+    description: Seconds after which each of the programs that are asked is ended.
+    type: int
+    default: 120
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is changed in either mode. PyTorch and FlashInfer are imported in both.
+  diff_mode:
+    support: none
+    description: Nothing is changed.
+seealso:
+  - module: ocrfleet.gpu_stack.gpu_smoke
+author:
+  - The ocrfleet.gpu_stack contributors (@ocrfleet)
+"""
+
+EXAMPLES = r"""
+- name: Look at FlashInfer of the OlmOCR environment
+  ocrfleet.gpu_stack.flashinfer_info:
+    environment: /opt/conda/envs/olmocr-optimized
+  become: true
+  become_user: olmocr
+  register: flashinfer
+
+- name: Stop where something does not fit together
+  ansible.builtin.assert:
+    that: flashinfer.problems | length == 0
+    fail_msg: "{{ flashinfer.problems | join('\n') }}"
+
+- name: See what a service with these variables would use
+  ocrfleet.gpu_stack.flashinfer_info:
+    environment: /opt/conda/envs/olmocr-optimized
+    env:
+      CUDA_HOME: /usr/local/cuda-12.8
+      FLASHINFER_WORKSPACE_BASE: /var/lib/olmocr
+      VLLM_USE_FLASHINFER_SAMPLER: "0"
+"""
+
+RETURN = r"""
+problems:
+  description: What does not fit together or will fail, each in plain words with what to do. Empty is what one wants.
+  returned: always
+  type: list
+  elements: str
+  sample:
+    - "nvcc 13.0 (/usr/local/cuda/bin/nvcc) does not match PyTorch's CUDA 12.8: kernels compiled with it load a second
+      libcudart; install the CUDA 12.8 toolkit or set CUDA_HOME to it"
+remarks:
+  description: What is no problem by itself and worth knowing.
+  returned: always
+  type: list
+  elements: str
+  sample: ["GPU 0 (NVIDIA L4): in use by /opt/olmocr/bin/python3.11 (4711), 18211 of 23034 MiB taken"]
+packages:
+  description: The installed versions by package name, empty where it is not installed.
+  returned: always
+  type: dict
+  sample: {"flashinfer-python": "0.3.1", "flashinfer-cubin": "", "flashinfer-jit-cache": ""}
+packages_match:
+  description: Whether the installed ones belong together. V(null) where flashinfer-python is not installed.
+  returned: always
+  type: bool
+  sample: true
+vllm:
+  description: The installed vllm and what it makes of FlashInfer.
+  returned: always
+  type: dict
+  contains:
+    version:
+      description: The installed version, empty without one.
+      type: str
+      sample: 0.11.0
+    declares:
+      description: What its extra C(flashinfer) asks for.
+      type: str
+      sample: flashinfer-python==0.3.1
+    satisfied:
+      description: Whether the installed FlashInfer is that. V(null) where it cannot be told.
+      type: bool
+      sample: true
+    compatibility:
+      description:
+        - Whether its C(attention) and its C(sampler) path work with the installed FlashInfer, as V(works), V(breaks) or
+          V(unknown), and the C(source) of that.
+      type: dict
+      sample: {"attention": "works", "sampler": "works", "source": "served requests on an H200 with torch 2.8.0+cu128"}
+    uses:
+      description: Which C(attention) and C(sampler) it would take on this GPU with these variables, and C(why).
+      type: dict
+      sample: {"attention": "FLASH_ATTN", "sampler": "FLASHINFER", "why": "vllm takes FlashAttention on 9.0"}
+torch:
+  description: PyTorch as it imports, with C(version), C(cuda), C(architectures), and the first device's C(capability).
+  returned: always
+  type: dict
+  sample: {"version": "2.8.0+cu128", "cuda": "12.8", "architectures": ["sm_80", "sm_90"], "capability": "9.0"}
+flashinfer:
+  description: FlashInfer as it imports, with C(version) and C(location), both empty where it does not.
+  returned: always
+  type: dict
+  sample: {"version": "0.3.1", "location": "/opt/env/lib/python3.11/site-packages/flashinfer"}
+compiler:
+  description:
+    - What the kernels would be compiled with, found as FlashInfer finds it. C(ready) says whether all is there and
+      fits, C(missing) and C(mismatch) what does not.
+    - C(found_by) is the variable, or C(PATH), that led to the toolkit.
+  returned: always
+  type: dict
+  sample:
+    cuda_home: /usr/local/cuda-12.8
+    cxx: /usr/bin/c++
+    found_by: CUDA_HOME
+    headers:
+      cublasLt.h: /usr/local/cuda-12.8/include/cublasLt.h
+      curand.h: /usr/local/cuda-12.8/include/curand.h
+    mismatch: ""
+    missing: []
+    ninja: /opt/env/bin/ninja
+    nvcc: /usr/local/cuda-12.8/bin/nvcc
+    nvcc_version: "12.8"
+    ready: true
+compiled_modules:
+  description:
+    - The kernels that are compiled already, in the cache or from a kernel pack, each with C(name), C(origin), C(path),
+      C(architecture), the C(flashinfer) version of its folder and the major version of the C(cudart) that it loads.
+  returned: always
+  type: list
+  elements: dict
+caches:
+  description: The folders for compiled code, each with C(name), C(path), whether it C(exists) and is C(writable).
+  returned: always
+  type: list
+  elements: dict
+  sample: [{"name": "flashinfer", "path": "/home/olmocr/.cache/flashinfer", "exists": true, "writable": true}]
+cuda_libraries:
+  description:
+    - C(installed) has the packages that belong to a CUDA major version, by that version.
+    - C(loaded) has the files of CUDA libraries that importing PyTorch and FlashInfer loads.
+  returned: always
+  type: dict
+  sample:
+    installed: {"12": ["nvidia-cuda-runtime-cu12==12.8.90"]}
+    loaded: [/opt/env/lib/python3.11/site-packages/nvidia/cuda_runtime/lib/libcudart.so.12]
+gpu:
+  description:
+    - The driver and GPUs as C(nvidia-smi) tells them.
+    - C(absent) says why there is none, C(problem) why that cannot be known.
+  returned: always
+  type: dict
+  contains:
+    driver:
+      description: The driver's version.
+      type: str
+      sample: 570.124.06
+    gpus:
+      description: The GPUs.
+      type: list
+      elements: dict
+variables:
+  description: The environment variables that are set and matter here.
+  returned: always
+  type: dict
+  sample: {"CUDA_HOME": "/usr/local/cuda-12.8"}
+"""
+
+import os
+import shutil
+import tempfile
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    distributions,
+    flashinfer_install,
+    nvidia,
+    staging,
+)
+
+# What OlmOCR's vllm compiles at its start whatever is asked of it later, unless the sampler is switched off.
+START_MODULE = "sampling"
+
+
+def look(stage: staging.Stage, env: dict[str, str], timeout: float, scratch: str) -> dict:
+    """Everything that can be found out, without any judgement."""
+    installed = distributions.installed(stage.tree)
+    variables = {**os.environ, **env}
+    path = os.pathsep.join([os.path.join(stage.tree, "bin"), variables.get("PATH", os.defpath)])
+    home, found_by = flashinfer_install.cuda_home(variables, path)
+    compiler = flashinfer_install.nvcc(home, nvidia.commands.run, min(timeout, 30))
+    site = os.path.dirname(installed["flashinfer-python"].path) if "flashinfer-python" in installed else ""
+    package = os.path.join(site, "flashinfer") if site else ""
+    vllm = installed["vllm"].version if "vllm" in installed else ""
+    packages, mismatches = flashinfer_install.packages(installed)
+    gpu = nvidia.survey(timeout=min(timeout, 30))
+    probe = flashinfer_install.probe(stage, scratch, timeout, env)
+    capability = probe["capability"] or (gpu.gpus[0].capability if gpu.gpus else "")
+    own = packages["flashinfer-python"]
+    declares = flashinfer_install.declared_by_vllm(installed)
+    return {
+        "packages": packages,
+        "packages_match": not mismatches if own else None,
+        "mismatches": mismatches,
+        "vllm": {
+            "version": vllm,
+            "declares": declares,
+            "satisfied": flashinfer_install.satisfies(own, declares),
+            "compatibility": flashinfer_install.compatibility(vllm, own) if vllm and own else {},
+            "uses": flashinfer_install.vllm_use(vllm, own, capability, variables) if vllm else {},
+        },
+        "probe": probe,
+        "compiler": {
+            "cuda_home": home,
+            "found_by": found_by,
+            "nvcc": compiler["path"],
+            "nvcc_version": compiler["version"],
+            "nvcc_problem": compiler["problem"],
+            "headers": flashinfer_install.headers(home),
+            "ninja": shutil.which("ninja", path=path) or "",
+            "cxx": shutil.which(variables.get("CXX") or "c++", path=path) or "",
+        },
+        "compiled_modules": flashinfer_install.compiled_modules(flashinfer_install.workspace(variables), package)
+        if package
+        else [],
+        "caches": flashinfer_install.caches(variables),
+        "cuda_libraries": {
+            "installed": flashinfer_install.cuda_distributions(installed),
+            "loaded": probe["loaded"],
+        },
+        "gpu": gpu,
+        "variables": {name: variables[name] for name in flashinfer_install.VARIABLES if variables.get(name)},
+    }
+
+
+def compiler_mismatch(compiler: dict, cuda: str) -> str:
+    """Whether nvcc is of another major version than PyTorch's CUDA; FlashInfer compiles with it all the same."""
+    if not cuda or not compiler["nvcc_version"] or compiler["nvcc_version"].split(".")[0] == cuda.split(".")[0]:
+        return ""
+    return (
+        f"nvcc {compiler['nvcc_version']} ({compiler['nvcc']}) does not match PyTorch's CUDA {cuda}: kernels compiled "
+        f"with it load a second libcudart; install the CUDA {cuda} toolkit or set CUDA_HOME to it"
+    )
+
+
+def missing_for_compiling(compiler: dict) -> list[str]:
+    """Without which of its needs FlashInfer cannot compile a kernel at all."""
+    missing = [f"nvcc: {compiler['nvcc_problem']}"] if compiler["nvcc_problem"] else []
+    missing += [
+        f"{header}: expected it in {compiler['cuda_home']}/include, found none; install the CUDA toolkit's headers"
+        for header, path in compiler["headers"].items()
+        if compiler["cuda_home"] and not path
+    ]
+    if not compiler["ninja"]:
+        missing.append("ninja: expected it on PATH, found none; install the package ninja into the environment")
+    if not compiler["cxx"]:
+        missing.append("C++ compiler: expected c++ on PATH, found none; install g++")
+    return missing
+
+
+def judge_versions(found: dict) -> tuple[list[str], list[str]]:
+    """Problems and remarks about which versions meet."""
+    problems, remarks = list(found["mismatches"]), []
+    own, vllm, probe = found["packages"]["flashinfer-python"], found["vllm"], found["probe"]
+    problems += [text for text in (probe["problem"],) if text]
+    if probe["torch_problem"]:
+        problems.append(f"PyTorch does not import: {probe['torch_problem']}")
+    if own and probe["flashinfer_problem"]:
+        problems.append(f"FlashInfer {own} does not import: {probe['flashinfer_problem']}")
+    if own and vllm["satisfied"] is False:
+        remarks.append(f"vllm {vllm['version']} asks for {vllm['declares']}, found {own}")
+    compatibility, uses = vllm["compatibility"], vllm["uses"]
+    for path, used in (("attention", uses.get("attention")), ("sampler", uses.get("sampler"))):
+        if compatibility.get(path) == "breaks":
+            text = (
+                f"vllm {vllm['version']}'s {path} path breaks with FlashInfer {own} ({compatibility['source']}); "
+                f"install {vllm['declares'] or 'the version that vllm asks for'}"
+            )
+            (problems if used == "FLASHINFER" else remarks).append(text)
+    variables = found["variables"]
+    if variables.get("VLLM_ATTENTION_BACKEND") == "FLASHINFER" and vllm["version"].startswith("0.11.0"):
+        problems.append(
+            "VLLM_ATTENTION_BACKEND=FLASHINFER: the vision encoder reads it too and raises on vllm 0.11.0; unset it"
+        )
+    if variables.get("FLASHINFER_DISABLE_VERSION_CHECK"):
+        problems.append("FLASHINFER_DISABLE_VERSION_CHECK hides packages that do not match; unset it")
+    return problems, remarks
+
+
+def judge_compiling(found: dict) -> tuple[list[str], list[str]]:
+    """Problems and remarks about where compiled kernels come from."""
+    problems: list[str] = []
+    remarks: list[str] = []
+    own, cuda = found["packages"]["flashinfer-python"], found["probe"]["torch_cuda"]
+    missing, mismatch = found["compiler"]["missing"], found["compiler"]["mismatch"]
+    pack = {module["name"] for module in found["compiled_modules"] if module["origin"] == "pack"}
+    needs_nvcc = flashinfer_install.release(own) < flashinfer_install.release(flashinfer_install.PACK_WITHOUT_NVCC)
+    packed = START_MODULE in pack and not (needs_nvcc and found["compiler"]["nvcc_problem"])
+    if found["packages"]["flashinfer-jit-cache"] and found["packages_match"]:
+        packed = True
+    if mismatch:
+        problems.append(mismatch)
+    if missing and packed:
+        remarks += [f"only packed kernels can be used: {text}" for text in missing]
+    elif missing and found["gpu"].absent:
+        remarks += [f"no kernel can be compiled here: {text}" for text in missing]
+    elif missing:
+        problems += missing
+        if START_MODULE in pack:
+            problems.append(
+                f"FlashInfer {own} asks nvcc for its version before it takes a packed kernel: put an nvcc on PATH, or "
+                f"take {flashinfer_install.PACK_WITHOUT_NVCC} or newer"
+            )
+        if found["vllm"]["uses"].get("sampler") == "FLASHINFER":
+            problems.append(
+                "OlmOCR would not start: vllm compiles FlashInfer's sampling module at every start; mend the above, "
+                "install a kernel pack, or set VLLM_USE_FLASHINFER_SAMPLER=0"
+            )
+    for module in found["compiled_modules"]:
+        if cuda and module["cudart"] and module["cudart"] != cuda.split(".")[0]:
+            problems.append(
+                f"{module['path']} loads libcudart.so.{module['cudart']} beside PyTorch's CUDA {cuda}: it was compiled "
+                "with another nvcc; remove its folder and compile again"
+            )
+    for cache in found["caches"]:
+        if not cache["writable"]:
+            where = "set FLASHINFER_WORKSPACE_BASE" if cache["name"] == "flashinfer" else "correct its rights"
+            problems.append(f"the cache of {cache['name']}, {cache['path']}, cannot be written by this user; {where}")
+    return problems, remarks
+
+
+def judge_libraries(found: dict) -> tuple[list[str], list[str]]:
+    """Problems and remarks about CUDA libraries of different major versions."""
+    problems, remarks = [], []
+    majors = flashinfer_install.runtime_majors(found["cuda_libraries"]["loaded"])
+    if len(majors) > 1:
+        problems.append(
+            f"importing PyTorch and FlashInfer loads the CUDA runtime of {' and '.join(majors)}: expected one; "
+            "see cuda_libraries.loaded for what brings the other"
+        )
+    cuda = found["probe"]["torch_cuda"].split(".")[0]
+    for major, names in found["cuda_libraries"]["installed"].items():
+        if cuda and major != cuda:
+            remarks.append(f"packages for CUDA {major} beside PyTorch's CUDA {cuda}: {', '.join(names)}")
+    return problems, remarks
+
+
+def judge(found: dict) -> tuple[list[str], list[str]]:
+    """All problems and remarks. Without FlashInfer only the machine and the packages are judged."""
+    parts = [judge_versions(found), judge_libraries(found)]
+    if found["packages"]["flashinfer-python"]:
+        parts.append(judge_compiling(found))
+    else:
+        parts.append(([], ["flashinfer-python is not installed"]))
+    if found["probe"]["torch_cuda"]:
+        parts.append(nvidia.preflight(found["gpu"], found["probe"]["torch_cuda"], found["probe"]["architectures"]))
+    if found["gpu"].absent:
+        parts.append(([], [found["gpu"].absent]))
+    return [text for problems, _ in parts for text in problems], [text for _, remarks in parts for text in remarks]
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "environment": {"type": "path", "required": True},
+            "candidate": {"type": "path"},
+            "env": {"type": "dict", "default": {}},
+            "timeout": {"type": "int", "default": 120},
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    stage = staging.Stage(options["environment"], options["candidate"])
+    python = os.path.join(stage.tree, "bin", "python")
+    if not os.path.exists(python):
+        module.fail_json(msg=f"expected a Python at {python}, found none; name the folder that holds bin/python")
+    scratch = tempfile.mkdtemp(prefix="flashinfer_info", dir=module.tmpdir)
+    try:
+        found = look(stage, {name: str(value) for name, value in options["env"].items()}, options["timeout"], scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    compiler = found["compiler"]
+    compiler["missing"] = missing_for_compiling(compiler)
+    compiler["mismatch"] = compiler_mismatch(compiler, found["probe"]["torch_cuda"])
+    compiler["ready"] = not compiler["missing"] and not compiler["mismatch"]
+    problems, remarks = judge(found)
+    probe = found.pop("probe")
+    del found["mismatches"]
+    found["torch"] = {
+        "version": probe["torch"],
+        "cuda": probe["torch_cuda"],
+        "architectures": probe["architectures"],
+        "capability": probe["capability"],
+    }
+    found["flashinfer"] = {"version": probe["flashinfer"], "location": probe["location"]}
+    found["gpu"] = found["gpu"].as_dict()
+    module.exit_json(changed=False, problems=problems, remarks=remarks, **found)
+
+
+if __name__ == "__main__":
+    main()
