@@ -1,0 +1,1 @@
+../plugins/modules/flashinfer_version.py

@@ -1,0 +1,108 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Choose the FlashInfer release that fits an environment."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: flashinfer_version
+short_description: Choose the FlashInfer release that fits an environment
+version_added: 0.1.0
+author:
+  - The ocrfleet.gpu_stack contributors (@ocrfleet)
+description:
+  - The installed vllm decides. Its attention path calls FlashInfer with a fixed number of arguments, so a newer FlashInfer
+    imports well and fails at the first request. vllm says what it was built against in its extra C(flashinfer).
+  - Reads files only; no Python of the environment is started, and nothing is changed.
+extends_documentation_fragment:
+  - ocrfleet.gpu_stack.environment
+options:
+  wanted:
+    description:
+      - A version, or V(auto) for what the installed vllm declares.
+    type: str
+    default: auto
+  default_version:
+    description:
+      - What V(auto) means where no vllm is installed or it declares none.
+    type: str
+    required: true
+attributes:
+  check_mode:
+    description: Can run in check mode; it only reads.
+    support: full
+  diff_mode:
+    description: Returns details on what has changed, in diff mode.
+    support: N/A
+seealso:
+  - module: ocrfleet.gpu_stack.flashinfer_info
+"""
+
+EXAMPLES = r"""
+- name: Choose the version
+  ocrfleet.gpu_stack.flashinfer_version:
+    environment: /opt/conda/envs/olmocr-optimized
+    default_version: 0.3.1
+  register: flashinfer
+"""
+
+RETURN = r"""
+version:
+  description: The release to install.
+  returned: always
+  type: str
+  sample: 0.3.1
+reason:
+  description: Where it comes from.
+  returned: always
+  type: str
+  sample: the installed vllm 0.11.0 declares it in its flashinfer extra
+requirement:
+  description: The requirement for FlashInfer itself.
+  returned: always
+  type: str
+  sample: flashinfer-python==0.3.1
+companions:
+  description: Requirements for C(flashinfer-cubin) and C(flashinfer-jit-cache) at exactly the matching version.
+  returned: always
+  type: list
+  elements: str
+  sample: [flashinfer-cubin==0.3.1, flashinfer-jit-cache==0.3.1]
+installed:
+  description: The FlashInfer that is there; null when there is none.
+  returned: always
+  type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, flashinfer_policy
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "environment": {"type": "path", "required": True},
+            "candidate": {"type": "path"},
+            "wanted": {"type": "str", "default": "auto"},
+            "default_version": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    installed = distributions.installed(Stage(module.params["environment"], module.params["candidate"]).tree)
+    selected = flashinfer_policy.select(module.params["wanted"], installed, module.params["default_version"])
+    present = installed.get(flashinfer_policy.PACKAGE)
+    module.exit_json(
+        changed=False,
+        version=selected.version,
+        reason=selected.reason,
+        requirement=selected.requirement,
+        companions=selected.companions,
+        installed=present.version if present else None,
+    )
+
+
+if __name__ == "__main__":
+    main()
