@@ -4,7 +4,7 @@
 """Send one PDF through OlmOCR's real pipeline and judge what it wrote.
 
 The pipeline exits 0 even when every page failed, does nothing in a workspace it has seen, and writes beside the source
-document. So it gets a fresh folder with a copy of the PDF, and only its result files count.
+document. So it gets a fresh folder for both, and only its result files count.
 """
 
 from __future__ import annotations
@@ -86,14 +86,12 @@ def _complaints(log: str) -> str:
 
 
 def convert(
-    stage: Stage, folder: str, env: dict[str, str], *, pdf: str, phrase: str, server: str, model: str, timeout: float
+    stage: Stage, folder: str, env: dict[str, str], *, pdf: bytes, phrase: str, server: str, model: str, timeout: float
 ) -> Outcome:
-    """Run the pipeline on a copy of `pdf` in `folder`, against `server` or, where that is empty, a vllm of its own."""
+    """Run the pipeline on `pdf` in `folder`, against `server` or, where that is empty, a vllm of its own."""
     missing = [tool for tool in _POPPLER if shutil.which(tool) is None]
     if missing:
         return Outcome(f"{' and '.join(missing)} not found on PATH: install poppler-utils")
-    if not os.path.isfile(pdf):
-        return Outcome(f"the test document {pdf} does not exist")
     if server:
         try:
             offered = models(server)
@@ -102,10 +100,12 @@ def convert(
         model = model or next(iter(offered), "")
         if model not in offered:
             return Outcome(f"the server offers {', '.join(offered) or 'no model'}, not {model!r}", {"server": server})
-    copy = shutil.copy(pdf, os.path.join(folder, "document.pdf"))
+    document = os.path.join(folder, "document.pdf")
+    with open(document, "wb") as file:
+        file.write(pdf)
     workspace = os.path.join(folder, "workspace")
     # Three attempts a page, not eight: a check is to say soon that something is wrong.
-    argv = [stage.python, "-m", "olmocr.pipeline", workspace, "--markdown", "--pdfs", copy, "--workers", "1"]
+    argv = [stage.python, "-m", "olmocr.pipeline", workspace, "--markdown", "--pdfs", document, "--workers", "1"]
     argv += ["--max_page_retries", "3"]
     argv += ["--server", server] if server else []
     argv += ["--model", model] if model else []

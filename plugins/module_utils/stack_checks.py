@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
 import json
 import os
@@ -130,7 +131,7 @@ def probe(
 
 
 class Checks:
-    """One run of a checklist. `gpu` and `run_document` are the edges that tests replace."""
+    """One run of a checklist. `gpu` and `free_share` ask the hardware; tests answer in its place."""
 
     def __init__(
         self,
@@ -256,18 +257,24 @@ class Checks:
             wrong.append(f"show-config says FlashInfer {flashinfer}, installed is {installed}")
         return (FAILED, "; ".join(wrong), seen) if wrong else (PASSED, "", seen)
 
+    def _torch_cuda(self) -> str | None:
+        return next((probed.seen["cuda"] for probed in self.probed.values() if probed.seen.get("cuda")), None)
+
     def _cuda_compiler(self, item: dict) -> tuple[str, str, dict]:
         values = self._ask_flashinfer(item).values
+        wanted = self._torch_cuda()
         version = values.get("cuda_version")
         if values.get("nvcc found", "").lower() == "no":
             version = None
-        seen = {"version": version, "home": values.get("cuda_home")}
-        if version and version.split(".")[0] == item["cuda"].split(".")[0]:
+        seen = {"version": version, "home": values.get("cuda_home"), "torch": wanted}
+        if wanted is None:
+            return NOT_RUN, "PyTorch does not say which CUDA it was built for", seen
+        if version and version.split(".")[0] == wanted.split(".")[0]:
             return PASSED, "", seen
         wrong = f"FlashInfer would compile with nvcc {version}" if version else "FlashInfer finds no nvcc"
         if not self.gpu:
-            return NOT_RUN, f"no GPU here, so nothing is compiled ({wrong}; a GPU host needs CUDA {item['cuda']})", seen
-        return FAILED, f"{wrong}, expected CUDA {item['cuda']}: OlmOCR's vllm compiles kernels when it starts", seen
+            return NOT_RUN, f"no GPU here, so nothing is compiled ({wrong}; a GPU host needs CUDA {wanted})", seen
+        return FAILED, f"{wrong}, expected CUDA {wanted}: OlmOCR's vllm compiles kernels when it starts", seen
 
     def _cuda_runtime(self, item: dict) -> tuple[str, str, dict]:
         majors = [{path.rpartition(".so.")[2].split(".")[0]: path for path in loaded} for loaded in self.runtimes]
@@ -291,7 +298,7 @@ class Checks:
             folder,
             # A vllm of its own uses the user's caches: that is how OlmOCR will run, and compiling takes minutes.
             self.probe_env if item["server"] else self.env,
-            pdf=item["pdf"],
+            pdf=base64.b64decode(item["pdf"]),
             phrase=item["phrase"],
             server=item["server"],
             model=item["model"],
@@ -311,6 +318,18 @@ class Checks:
         if free and free[0] < 0.9:
             return f"the GPU is in use ({free[1]} free), and vllm takes 90 %: stop its users or name a server"
         return None
+
+
+def problems(verdicts: list[dict], checklist: list[dict]) -> list[str]:
+    """One sentence for each item that failed, or that was required and has not passed."""
+    required = [item["name"] for item in checklist if item["required"]]
+    found = []
+    for verdict in verdicts:
+        if verdict["status"] == FAILED:
+            found.append(f"{verdict['title']} ({verdict['name']}): {verdict['reason']}")
+        elif verdict["status"] != PASSED and verdict["name"] in required:
+            found.append(f"{verdict['title']} ({verdict['name']}) is required and was not run: {verdict['reason']}")
+    return found
 
 
 def summary(verdicts: list[dict]) -> dict[str, int]:

@@ -54,9 +54,8 @@ options:
           - V(show_config) reads what C(flashinfer show-config) prints about the installation, and ends it then.
             Without internet it would
             retry for a minute.
-          - V(cuda_compiler) holds the nvcc that FlashInfer finds against O(checks[].cuda). Without a GPU nothing is
-            compiled, and a
-            wrong one is V(not_run).
+          - V(cuda_compiler) holds the nvcc that FlashInfer finds against the CUDA version of PyTorch's build; the major
+            versions must be the same. Without a GPU nothing is compiled, and a wrong one is V(not_run).
           - V(cuda_runtime) looks for CUDA runtime libraries of two major versions in one process after the imports.
           - V(document) sends O(checks[].pdf) through OlmOCR's pipeline, on a GPU of this host or on O(checks[].server).
         type: str
@@ -90,13 +89,9 @@ options:
         description: Version of PyTorch that C(show-config) must print. Without it any will do.
         type: str
         default: ""
-      cuda:
-        description: CUDA version for kind V(cuda_compiler). The major version must be the same.
-        type: str
-        default: ""
       pdf:
-        description: PDF on the host for kind V(document). A copy of it is used.
-        type: path
+        description: The PDF for kind V(document), Base64-encoded.
+        type: str
       phrase:
         description:
           - Words that the document holds and that the resulting text must hold. Only letters and digits are compared.
@@ -111,6 +106,10 @@ options:
         description: Model to use. Without it the first that the server offers, or OlmOCR's own default on a GPU.
         type: str
         default: ""
+      required:
+        description: Whether the item must have passed. V(not_run) is then one of the RV(problems) too.
+        type: bool
+        default: false
       needs:
         description:
           - Names of earlier items without which an item of kind V(document) makes no sense. When one failed it is
@@ -150,7 +149,8 @@ EXAMPLES = r"""
 
 - name: Judge
   ansible.builtin.assert:
-    that: verified.summary.failed == 0
+    that: verified.problems | length == 0
+    fail_msg: "{{ verified.problems }}"
 """
 
 RETURN = r"""
@@ -185,6 +185,12 @@ checks:
       reason: ""
       seen: {metadata: 2.8.0, version: 2.8.0+cu128, cuda: "12.8"}
       seconds: 3.1
+problems:
+  description: One sentence for each item that failed, or that was required and was not run.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 summary:
   description: How many items ended in each status.
   returned: success
@@ -203,7 +209,7 @@ REQUIRED = {
     "torch": ["version"],
     "import": ["modules", "distribution"],
     "show_config": ["distribution"],
-    "cuda_compiler": ["distribution", "cuda"],
+    "cuda_compiler": ["distribution"],
     "document": ["pdf", "phrase"],
 }
 
@@ -221,11 +227,11 @@ CHECK_SPEC = {
     "modules": {"type": "list", "elements": "str", "default": []},
     "companions": {"type": "list", "elements": "str", "default": []},
     "torch": {"type": "str", "default": ""},
-    "cuda": {"type": "str", "default": ""},
-    "pdf": {"type": "path"},
+    "pdf": {"type": "str"},
     "phrase": {"type": "str", "default": ""},
     "server": {"type": "str", "default": ""},
     "model": {"type": "str", "default": ""},
+    "required": {"type": "bool", "default": False},
     "needs": {"type": "list", "elements": "str", "default": []},
 }
 
@@ -270,7 +276,12 @@ def main() -> None:
             "Give the prefix of a conda or venv environment."
         )
     verdicts = stack_checks.run(stage, checks, module.tmpdir)
-    module.exit_json(changed=False, checks=verdicts, summary=stack_checks.summary(verdicts))
+    module.exit_json(
+        changed=False,
+        checks=verdicts,
+        problems=stack_checks.problems(verdicts, checks),
+        summary=stack_checks.summary(verdicts),
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,527 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""stack_verify against a small environment made here, whose torch, olmocr and flashinfer are so by name only."""
+
+from __future__ import annotations
+
+import base64
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    commands,
+    document_check,
+    gpu_presence,
+    show_config,
+    stack_checks,
+)
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
+from ansible_collections.ocrfleet.gpu_stack.plugins.modules import stack_verify
+from stand_in_server import serving
+
+GPU = ["/dev/nvidia0"]
+TORCH = """
+__version__ = "2.8.0+cu128"
+class version: cuda = "12.8"
+class cuda:
+    is_available = staticmethod(lambda: False)
+    @staticmethod
+    def init(): raise RuntimeError("Found no NVIDIA driver on your system.\\nMore text")
+"""
+WORKING_CUDA = """
+class cuda:
+    is_available = staticmethod(lambda: True)
+    device_count = staticmethod(lambda: 1)
+    get_device_name = staticmethod(lambda index: "NVIDIA L4")
+    get_device_capability = staticmethod(lambda index: (8, 9))
+"""
+
+
+class Environment:
+    """A prefix whose bin/python is the Python of the tests and whose packages are files written here."""
+
+    def __init__(self, prefix: Path) -> None:
+        self.prefix = prefix
+        self.site = prefix / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+        self.site.mkdir(parents=True)
+        (prefix / "bin").mkdir()
+        python = prefix / "bin" / "python"
+        python.write_text(f'#!/bin/sh\nPYTHONPATH="{self.site}" exec "{sys.executable}" "$@"\n')
+        python.chmod(0o755)
+
+    def add(self, name: str, version: str, module: str | None = None, source: str = "") -> None:
+        info = self.site / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        if module:
+            path = self.site / f"{module.replace('.', '/')}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(source))
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    return Environment(tmp_path / "env")
+
+
+def check(kind: str, name: str = "", **options: Any) -> dict[str, Any]:
+    defaults = {
+        option: spec.get("default")
+        for option, spec in stack_verify.CHECK_SPEC.items()
+        if option not in ("name", "kind")
+    }
+    item = {**defaults, "name": name or kind, "kind": kind, "timeout": 20, **options}
+    return {**item, "title": item["title"] or item["name"]}
+
+
+def importing(name: str, version: str = "", **options: Any) -> dict[str, Any]:
+    return check("import", name, **{"modules": [name], "distribution": name, "version": version, **options})
+
+
+def run(
+    environment: Environment, tmp_path: Path, checks: list[dict[str, Any]], gpu: list[str] | None = None, **edges: Any
+) -> dict[str, stack_checks.Verdict]:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    made = stack_checks.Checks(Stage(str(environment.prefix)), checks, str(folder), gpu=lambda: gpu or [], **edges)
+    return {verdict.name: verdict for verdict in made.run()}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "version", "cuda", "status", "says"),
+    [
+        ("2.8.0", "2.8.0+cu128", "12.8", "passed", ""),
+        ("2.8.0+cu128", "2.8.0+cu128", "12.8", "passed", ""),
+        ("2.4.1", "2.4.1+cu121", "12.1", "failed", "torch.__version__ is 2.4.1+cu121, expected 2.8.0+cu128"),
+        ("2.8.0", "2.8.0+cpu", None, "failed", "torch.version.cuda is None, expected 12.8"),
+        ("2.9.0", "2.8.0+cu128", "12.8", "failed", "the wheel's metadata is 2.9.0"),
+    ],
+)
+def test_torch_is_held_by_three_values(
+    environment: Environment, tmp_path: Path, metadata: str, version: str, cuda: str | None, status: str, says: str
+) -> None:
+    environment.add("torch", metadata, "torch", f"__version__ = {version!r}\nclass version: cuda = {cuda!r}")
+    verdict = run(environment, tmp_path, [check("torch", version="2.8.0+cu128")])["torch"]
+    assert (verdict.status, says in verdict.reason) == (status, True), verdict.reason
+    assert verdict.seen == {"metadata": metadata, "version": version, "cuda": cuda}
+
+
+@pytest.mark.parametrize(
+    ("source", "gpu", "status", "says"),
+    [
+        (TORCH, [], "not_run", "no NVIDIA GPU"),
+        (TORCH, GPU, "failed", "/dev/nvidia0"),
+        (TORCH, GPU, "failed", "Found no NVIDIA driver"),
+        (TORCH + WORKING_CUDA, GPU, "passed", ""),
+        ("raise OSError('libtorch.so')", [], "not_run", "no NVIDIA GPU"),
+        ("raise OSError('libtorch.so')", GPU, "failed", "libtorch.so"),
+    ],
+)
+def test_no_gpu_is_not_run_and_a_gpu_out_of_reach_is_failed(
+    environment: Environment, tmp_path: Path, source: str, gpu: list[str], status: str, says: str
+) -> None:
+    environment.add("torch", "2.8.0", "torch", source)
+    verdict = run(environment, tmp_path, [check("gpu")], gpu)["gpu"]
+    assert (verdict.status, says in verdict.reason) == (status, True), verdict.reason
+
+
+def test_a_gpu_is_named(environment: Environment, tmp_path: Path) -> None:
+    environment.add("torch", "2.8.0", "torch", TORCH + WORKING_CUDA)
+    verdict = run(environment, tmp_path, [check("gpu")], GPU)["gpu"]
+    assert verdict.seen["devices"] == ["NVIDIA L4, compute capability 8.9"]
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("import os; os._exit(7)", "ended its process with exit code 7"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was ended by signal 9"),
+        ("import ctypes; ctypes.string_at(0)", "Fatal Python error: Segmentation fault"),
+        ("import time; time.sleep(60)", "did not end within 2 s"),
+        ("import ctypes; ctypes.PyDLL(None).sleep(60)", "did not end within 2 s"),  # holds the interpreter's lock
+        ("raise SystemExit('no licence')", "SystemExit: no licence"),
+        ("import nothing_of_this_name", "No module named 'nothing_of_this_name'"),
+    ],
+)
+def test_an_import_that_goes_down_takes_nothing_with_it(
+    environment: Environment, tmp_path: Path, source: str, says: str
+) -> None:
+    environment.add("first", "1.0", "first", "")
+    environment.add("bad", "1.0", "bad", source)
+    environment.add("last", "1.0", "last", "__version__ = '1.0'")
+    started = time.monotonic()
+    verdicts = run(environment, tmp_path, [importing("first"), importing("bad", timeout=2), importing("last")])
+    assert verdicts["bad"].status == "failed"
+    assert says in verdicts["bad"].reason
+    assert (verdicts["first"].status, verdicts["last"].status) == ("passed", "passed")
+    assert time.monotonic() - started < 15
+
+
+def test_an_environment_whose_python_does_not_start(environment: Environment, tmp_path: Path) -> None:
+    environment.add("one", "1.0", "one")
+    (environment.prefix / "bin" / "python").write_text("#!/bin/sh\necho 'libpython is gone' >&2\nexit 127\n")
+    verdict = run(environment, tmp_path, [importing("one")])["one"]
+    assert verdict.status == "failed"
+    assert "Python does not start" in verdict.reason
+    assert "libpython is gone" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("installed", "imported", "wanted", "companions", "status", "says"),
+    [
+        ("0.3.1", "0.3.1", "0.3.1", {}, "passed", ""),
+        ("0.3.1", "0.3.1", "", {}, "passed", ""),
+        ("0.3.1", "0.0.0+unknown", "0.3.1", {}, "passed", ""),
+        ("0.3.1+cu128", "0.3.1", "0.3.1", {}, "passed", ""),
+        ("0.3.1", "0.3.1", "0.5.3", {}, "failed", "flashinfer-python is 0.3.1, expected 0.5.3"),
+        ("0.5.3", "0.3.1", "", {}, "failed", "files of two versions"),
+        ("0.5.3", "0.5.3", "", {"flashinfer-cubin": "0.5.3"}, "passed", ""),
+        ("0.5.3", "0.5.3", "", {"flashinfer-jit-cache": "0.5.3+cu128"}, "passed", ""),
+        ("0.7.2.post1", "0.7.2.post1", "", {"flashinfer-cubin": "0.6.13"}, "failed", "flashinfer-cubin is 0.6.13"),
+        (
+            "0.5.3",
+            "0.5.3",
+            "",
+            {"flashinfer-jit-cache": "0.5.30+cu128"},
+            "failed",
+            "must match flashinfer-python 0.5.3",
+        ),
+    ],
+)
+def test_versions_of_an_import(
+    environment: Environment,
+    tmp_path: Path,
+    installed: str,
+    imported: str,
+    wanted: str,
+    companions: dict[str, str],
+    status: str,
+    says: str,
+) -> None:
+    environment.add("flashinfer-python", installed, "flashinfer", f"__version__ = {imported!r}")
+    for name, version in companions.items():
+        environment.add(name, version)
+    item = importing(
+        "flashinfer",
+        wanted,
+        distribution="flashinfer-python",
+        companions=["flashinfer-cubin", "flashinfer-jit-cache"],
+    )
+    verdict = run(environment, tmp_path, [item])["flashinfer"]
+    assert (verdict.status, says in verdict.reason) == (status, True), verdict.reason
+
+
+@pytest.mark.parametrize(("wanted", "status"), [("0.3.1", "failed"), ("", "not_run")])
+def test_what_is_not_installed(environment: Environment, tmp_path: Path, wanted: str, status: str) -> None:
+    checks = [
+        importing("flashinfer", wanted, distribution="flashinfer-python"),
+        check("show_config", distribution="flashinfer-python", version=wanted),
+    ]
+    verdicts = run(environment, tmp_path, checks)
+    assert {verdict.status for verdict in verdicts.values()} == {status}
+    assert "flashinfer-python is not installed" in verdicts["flashinfer"].reason
+
+
+# What FlashInfer 0.3.1 and 0.5.3 print, up to where they go and ask a server.
+SHOW_CONFIG_0_3 = """=== Torch Version Info ===
+Torch version: 2.8.0+cu128
+
+=== Environment Variables ===
+FLASHINFER_CACHE_DIR: /tmp/ws/.cache/flashinfer
+CUDA_HOME: /usr/local/cuda
+CUDA_VERSION: {nvcc}
+
+=== Artifact Path ===
+CUDNN_SDPA: 4c623163877c8fef5751c9c7a59940cd2baae02e/fmha/cudnn/
+"""
+SHOW_CONFIG_0_5 = """\x1b[33m=== Version Info ===\x1b[0m
+\x1b[35mFlashInfer version:\x1b[0m\x1b[36m 0.5.3\x1b[0m
+flashinfer-cubin: Not installed
+
+""" + SHOW_CONFIG_0_3.replace("\n\n=== Artifact", "\nNVCC found: No\n\n=== Artifact")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        (SHOW_CONFIG_0_3, "torch version", "2.8.0+cu128"),
+        (SHOW_CONFIG_0_3, "cuda_version", "{nvcc}"),
+        (SHOW_CONFIG_0_3, "cudnn_sdpa", None),
+        (SHOW_CONFIG_0_5, "flashinfer version", "0.5.3"),
+        (SHOW_CONFIG_0_5, "nvcc found", "No"),
+        ("", "torch version", None),
+    ],
+)
+def test_show_config_is_read(text: str, key: str, value: str | None) -> None:
+    assert show_config.parse(text).get(key) == value
+
+
+def with_show_config(environment: Environment, prints: str, then: str, version: str = "0.3.1") -> list[dict[str, Any]]:
+    environment.add("torch", "2.8.0", "torch", TORCH)
+    environment.add("flashinfer-python", version, "flashinfer.__main__", f"print({prints!r}, flush=True)\n{then}")
+    (environment.site / "flashinfer" / "__init__.py").touch()
+    return [
+        check("torch", version="2.8.0+cu128"),
+        check("show_config", distribution="flashinfer-python", torch="2.8.0+cu128"),
+        check("cuda_compiler", distribution="flashinfer-python"),
+    ]
+
+
+SLEEPS, FAILS = "import time; time.sleep(60)", "raise RuntimeError('no route to the file server')"
+
+
+@pytest.mark.parametrize(
+    ("nvcc", "gpu", "then", "config", "compiler", "says"),
+    [
+        ("12.8", GPU, SLEEPS, "passed", "passed", ""),
+        ("12.6", GPU, FAILS, "passed", "passed", ""),
+        ("13.0", GPU, SLEEPS, "passed", "failed", "nvcc 13.0, expected CUDA 12.8"),
+        ("13.0", [], SLEEPS, "passed", "not_run", "nvcc 13.0; a GPU host needs CUDA 12.8"),
+    ],
+)
+def test_show_config_is_judged_by_what_it_printed_and_not_waited_for(
+    environment: Environment,
+    tmp_path: Path,
+    nvcc: str,
+    gpu: list[str],
+    then: str,
+    config: str,
+    compiler: str,
+    says: str,
+) -> None:
+    checks = with_show_config(environment, SHOW_CONFIG_0_3.format(nvcc=nvcc), then)
+    started = time.monotonic()
+    verdicts = run(environment, tmp_path, checks, gpu)
+    assert (verdicts["show_config"].status, verdicts["cuda_compiler"].status) == (config, compiler)
+    assert says in verdicts["cuda_compiler"].reason
+    assert time.monotonic() - started < 10
+
+
+NO_NVCC = "raise RuntimeError('Could not find nvcc')"
+
+
+@pytest.mark.parametrize(
+    ("prints", "then", "gpu", "status", "says"),
+    [
+        ("", NO_NVCC, [], "not_run", "needs nvcc"),
+        ("", NO_NVCC, GPU, "failed", "Could not find nvcc"),
+        ("", FAILS, [], "failed", "no route to the file server"),
+        ("", SLEEPS, [], "failed", "did not answer within 1 s"),
+        (
+            SHOW_CONFIG_0_3.replace("2.8.0+cu128", "2.7.1+cu128"),
+            FAILS,
+            [],
+            "failed",
+            "says torch 2.7.1+cu128, expected 2.8.0",
+        ),
+        (SHOW_CONFIG_0_5, FAILS, [], "failed", "says FlashInfer 0.5.3, installed is 0.3.1"),
+    ],
+)
+def test_show_config_that_does_not_answer_or_says_something_else(
+    environment: Environment, tmp_path: Path, prints: str, then: str, gpu: list[str], status: str, says: str
+) -> None:
+    checks = with_show_config(environment, prints, then)
+    checks[1]["timeout"] = 1 if then == SLEEPS else 20
+    verdict = run(environment, tmp_path, checks, gpu)["show_config"]
+    assert (verdict.status, says in verdict.reason) == (status, True), verdict.reason
+
+
+def test_two_cuda_runtimes_in_one_process(environment: Environment, tmp_path: Path) -> None:
+    # The dynamic loader cares for neither names nor contents here: any mapped file of that name will do.
+    for major in ("12", "13"):
+        (environment.prefix / f"libcudart.so.{major}").write_bytes(b"\0" * 4096)
+    source = f"import mmap\nfile = open({str(environment.prefix)!r} + '/libcudart.so.%s', 'rb')\n"
+    source += "kept = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)\n"
+    environment.add("torch-part", "1", "torch_part", source % "12")
+    environment.add("other-part", "1", "other_part", source % "13")
+    one = importing("torch_part", distribution="torch-part")
+    two = importing("other_part", distribution="other-part")
+    verdicts = run(environment, tmp_path, [one, two, check("cuda_runtime")])
+    assert verdicts["cuda_runtime"].status == "failed"
+    assert "libcudart.so.12 and" in verdicts["cuda_runtime"].reason
+
+
+def test_one_cuda_runtime_or_none(environment: Environment, tmp_path: Path) -> None:
+    environment.add("one", "1", "one")
+    assert run(environment, tmp_path, [importing("one"), check("cuda_runtime")])["cuda_runtime"].status == "not_run"
+
+
+# --- the document ---
+
+PIPELINE = """
+import json, pathlib, sys, urllib.request
+options = sys.argv
+workspace, server, model = options[1], options[options.index("--server") + 1], options[options.index("--model") + 1]
+body = json.dumps({"model": model, "messages": []}).encode()
+request = urllib.request.Request(server + "/chat/completions", body)
+try:
+    reply = json.load(urllib.request.urlopen(request))["choices"][0]
+except OSError as error:
+    print(f"2026-01-01 - olmocr - ERROR - {error}", file=sys.stderr)
+    sys.exit(0)
+fallback = reply["finish_reason"] != "stop" or not reply["message"]["content"].startswith("---")
+text = reply["message"]["content"].split("---\\n")[-1]
+results = pathlib.Path(workspace, "results")
+results.mkdir(parents=True)
+metadata = {"pdf-total-pages": 1, "total-fallback-pages": int(fallback), "total-output-tokens": 9}
+(results / "output_1.jsonl").write_text(json.dumps({"text": text, "metadata": metadata}))
+"""
+PHRASE = "Seventeen blue herons crossed the frozen lake"
+
+
+def document(**options: Any) -> dict[str, Any]:
+    path = Path(__file__).parents[2] / "roles" / "verify" / "files" / "test-document.pdf"
+    pdf = base64.b64encode(path.read_bytes()).decode()
+    return check("document", **{"pdf": pdf, "phrase": PHRASE, **options})
+
+
+@pytest.fixture
+def with_pipeline(environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    environment.add("olmocr", "0.4.2", "olmocr.pipeline", PIPELINE)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("pdfinfo", "pdftoppm"):
+        (tools / tool).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tools), prepend=":")
+    return environment
+
+
+@pytest.mark.parametrize(
+    ("mode", "status", "says"),
+    [
+        ("ok", "passed", ""),
+        ("other-text", "failed", "does not hold the document's own words"),
+        ("no-text", "failed", "text is empty"),
+        ("no-front-matter", "failed", "1 of 1 pages were not read"),
+        ("cut-short", "failed", "1 of 1 pages were not read"),
+        ("error", "failed", "HTTP Error 500"),
+        ("no-models", "failed", "/v1/models: HTTP Error 404"),
+        ("silent", "failed", "did not end within 3 s"),
+    ],
+)
+def test_document_over_a_server(with_pipeline: Environment, tmp_path: Path, mode: str, status: str, says: str) -> None:
+    with serving(mode) as server:
+        item = document(server=server.url, timeout=3 if mode == "silent" else 20)
+        verdict = run(with_pipeline, tmp_path, [item])["document"]
+    assert (verdict.status, says in verdict.reason) == (status, True), verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"server": "http://127.0.0.1:9/v1"}, "does not answer at http://127.0.0.1:9/v1/models"),
+        ({"server": "ocr.example:8000"}, "is no URL"),
+    ],
+)
+def test_a_server_that_is_not_there(
+    with_pipeline: Environment, tmp_path: Path, options: dict[str, Any], says: str
+) -> None:
+    verdict = run(with_pipeline, tmp_path, [document(**options)])["document"]
+    assert (verdict.status, says in verdict.reason) == ("failed", True), verdict.reason
+
+
+def test_a_model_that_the_server_does_not_offer(with_pipeline: Environment, tmp_path: Path) -> None:
+    with serving() as server:
+        verdict = run(with_pipeline, tmp_path, [document(server=server.url, model="other")])["document"]
+    assert verdict.reason == "the server offers stand-in, not 'other'"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "free", "says"),
+    [
+        ([], None, "no NVIDIA GPU here, and no OpenAI-compatible server is named"),
+        (GPU, (0.2, "3000 of 15000 MiB"), "the GPU is in use (3000 of 15000 MiB free)"),
+    ],
+)
+def test_document_that_cannot_be_tried(
+    with_pipeline: Environment, tmp_path: Path, gpu: list[str], free: tuple[float, str] | None, says: str
+) -> None:
+    verdict = run(with_pipeline, tmp_path, [document()], gpu, free_share=lambda: free)["document"]
+    assert (verdict.status, says in verdict.reason) == ("not_run", True), verdict.reason
+
+
+def test_document_waits_for_what_it_needs(with_pipeline: Environment, tmp_path: Path) -> None:
+    with_pipeline.add("torch", "2.4.1", "torch", "raise ImportError('broken')")
+    checks = [check("torch", version="2.8.0"), document(needs=["torch"], server="http://127.0.0.1:9/v1")]
+    verdict = run(with_pipeline, tmp_path, checks)["document"]
+    assert (verdict.status, verdict.reason) == ("not_run", "needs torch, which failed")
+
+
+def test_document_without_poppler(environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document_check.shutil, "which", lambda tool: None)
+    verdict = run(environment, tmp_path, [document(server="http://127.0.0.1:9/v1")])["document"]
+    assert verdict.reason == "pdfinfo and pdftoppm not found on PATH: install poppler-utils"
+
+
+# --- is there a GPU ---
+
+
+def answer(stdout: str = "", rc: int = 0) -> Any:
+    return lambda argv, timeout: commands.Result(argv, rc, stdout, "", 0.1)
+
+
+def test_gpu_evidence(tmp_path: Path) -> None:
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "nvidia0").touch()
+    (tmp_path / "dev" / "nvidiactl").touch()
+    for address, vendor, kind in (("0000:01:00.0", "0x10de", "0x030200"), ("0000:02:00.0", "0x10de", "0x020000")):
+        device = tmp_path / "sys" / "bus" / "pci" / "devices" / address
+        device.mkdir(parents=True)
+        (device / "vendor").write_text(vendor)
+        (device / "class").write_text(kind)
+    found = gpu_presence.evidence(answer("GPU 0: NVIDIA L4 (UUID: GPU-1234)\n"), str(tmp_path))
+    assert [Path(line).name for line in found] == ["nvidia0", "GPU 0: NVIDIA L4", "PCI device 0000:01:00.0"]
+    (tmp_path / ".dockerenv").touch()
+    assert len(gpu_presence.evidence(answer(rc=127), str(tmp_path))) == 1
+    assert gpu_presence.evidence(answer("No devices found\n", rc=6), str(tmp_path / "none")) == []
+
+
+@pytest.mark.parametrize(("stdout", "share"), [("1500, 15000\n", 0.1), ("", None), ("[N/A], [N/A]\n", None)])
+def test_free_share(stdout: str, share: float | None) -> None:
+    found = gpu_presence.free_share(answer(stdout))
+    assert (found and found[0]) == share
+
+
+# --- the module's own ---
+
+
+@pytest.mark.parametrize(
+    ("checks", "says"),
+    [
+        ([check("gpu", "a"), check("gpu", "a")], "'a' stands twice"),
+        ([check("import", "a")], "needs modules and distribution"),
+        ([check("document", "a")], "needs pdf and phrase"),
+        ([check("torch", version="two")], "neither a version"),
+        ([check("gpu"), check("cuda_runtime")], None),
+    ],
+)
+def test_wrong_checks(checks: list[dict[str, Any]], says: str | None) -> None:
+    wrong = stack_verify.wrong_checks(checks)
+    assert wrong is None if says is None else says in str(wrong)
+
+
+def test_problems_are_what_failed_and_what_was_required() -> None:
+    checks = [check("gpu", "a", required=True), check("gpu", "b"), check("gpu", "c", title="C is there")]
+    verdicts = [
+        {"name": "a", "title": "a", "status": "not_run", "reason": "no GPU"},
+        {"name": "b", "title": "b", "status": "not_run", "reason": "no GPU"},
+        {"name": "c", "title": "C is there", "status": "failed", "reason": "it is not"},
+    ]
+    assert stack_checks.problems(verdicts, checks) == [
+        "a (a) is required and was not run: no GPU",
+        "C is there (c): it is not",
+    ]
+    assert stack_checks.summary(verdicts) == {"passed": 0, "failed": 1, "not_run": 2}
+
+
+def test_nothing_is_left_behind(environment: Environment, tmp_path: Path) -> None:
+    environment.add("one", "1", "one", "open('left-over', 'w').write('x')")
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    stack_checks.run(Stage(str(environment.prefix)), [importing("one")], str(parent))
+    assert list(parent.iterdir()) == []
