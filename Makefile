@@ -66,7 +66,12 @@ molecule: env ## Molecule scenarios on local test hosts, by SSH
 	tests/hosts/molecule $(if $(SCENARIO),--scenario-name $(SCENARIO),--all)
 
 .PHONY: test
-test: lint unit sanity test-faults molecule ## Everything
+test: ## Everything, with the time that each part took
+	@set -e; for part in lint unit sanity test-faults molecule; do \
+	    echo "==== $$part"; began=$$(date +%s); \
+	    $(MAKE) --no-print-directory $$part || { echo "==== $$part FAILED after $$(($$(date +%s) - began)) s" >&2; exit 1; }; \
+	    echo "==== $$part passed in $$(($$(date +%s) - began)) s"; \
+	done
 
 .PHONY: clean-stack
 clean-stack: ## Remove the stack: the whole folder that STACK_ROOT names

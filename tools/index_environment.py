@@ -50,11 +50,14 @@ def index_environment(environ: Mapping[str, str], pip: Mapping[str, str]) -> dic
     return kept
 
 
+def pip_config() -> str:
+    """What pip itself says of its settings; nothing where there is no pip."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+
+
 def main() -> None:
-    listing = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, timeout=60, check=False
-    ).stdout
-    for name, value in sorted(index_environment(os.environ, pip_settings(listing)).items()):
+    for name, value in sorted(index_environment(os.environ, pip_settings(pip_config())).items()):
         print(f"export {name}={shlex.quote(value)}")
 
 
