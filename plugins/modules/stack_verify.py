@@ -52,8 +52,7 @@ options:
           - V(gpu) asks PyTorch for CUDA. It is V(not_run) where the host has no NVIDIA GPU at all.
           - V(import) imports O(checks[].modules) and compares versions.
           - V(show_config) reads what C(flashinfer show-config) prints about the installation, and ends it then.
-            Without internet it would
-            retry for a minute.
+            Without internet it would retry for a minute.
           - V(cuda_compiler) holds the nvcc that FlashInfer finds against the CUDA version of PyTorch's build; the major
             versions must be the same. Without a GPU nothing is compiled, and a wrong one is V(not_run).
           - V(cuda_runtime) looks for CUDA runtime libraries of two major versions in one process after the imports.
