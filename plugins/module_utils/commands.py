@@ -47,19 +47,23 @@ def run(
     cwd: str | None = None,
     stdin: str = "",
     pass_fds: tuple[int, ...] = (),
+    stderr_log: str = "",
 ) -> Result:
     """Run `argv` for at most `timeout` seconds, `env` added to this process's environment.
+
+    With `stderr_log` standard error goes to that file, so that others can follow it, and is read back at the end.
 
     The command leads a process group of its own, which is killed whole at the time limit: installers start children,
     and a child left behind would go on changing the environment.
     """
     started = time.monotonic()
+    log = open(stderr_log, "a+", encoding="utf-8", errors="replace") if stderr_log else None  # noqa: SIM115
     try:
         process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=log or subprocess.PIPE,
             env={**os.environ, "LC_ALL": "C", **(env or {})},
             cwd=cwd,
             text=True,
@@ -67,17 +71,26 @@ def run(
             start_new_session=True,
             pass_fds=pass_fds,
         )
+        timed_out, stdout, stderr = _wait(process, stdin, timeout)
+        if log:
+            log.seek(0)
+            stderr = log.read()
     except OSError as error:
         return Result(argv, 127, "", f"cannot start {argv[0]}: {error.strerror}", time.monotonic() - started)
-    timed_out = False
+    finally:
+        if log:
+            log.close()
+    return Result(argv, process.returncode, stdout, stderr, time.monotonic() - started, timed_out)
+
+
+def _wait(process: subprocess.Popen, stdin: str, timeout: float) -> tuple[bool, str, str]:
+    """Whether the time limit was hit, and what the process said."""
     try:
-        stdout, stderr = process.communicate(stdin, timeout=timeout)
+        return False, *process.communicate(stdin, timeout=timeout)
     except subprocess.TimeoutExpired:
-        timed_out = True
         os.killpg(process.pid, signal.SIGKILL)
-        stdout, stderr = process.communicate()
+        return True, *process.communicate()
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
-    return Result(argv, process.returncode, stdout, stderr, time.monotonic() - started, timed_out)

@@ -54,11 +54,18 @@ class Stage:
         cwd: str | None = None,
         stdin: str = "",
         pass_fds: tuple[int, ...] = (),
+        stderr_log: str = "",
     ) -> commands.Result:
         """Run `argv` inside the stage; the environment's `bin` is first on PATH, as after an activation."""
         path = os.pathsep.join([os.path.join(self.environment, "bin"), os.environ.get("PATH", os.defpath)])
         return commands.run(
-            self.argv(argv), timeout=timeout, env={"PATH": path, **(env or {})}, cwd=cwd, stdin=stdin, pass_fds=pass_fds
+            self.argv(argv),
+            timeout=timeout,
+            env={"PATH": path, **(env or {})},
+            cwd=cwd,
+            stdin=stdin,
+            pass_fds=pass_fds,
+            stderr_log=stderr_log,
         )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, distributions
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
@@ -45,7 +45,7 @@ class Sources:
         return cls(**given)
 
     def environment(self) -> dict[str, str]:
-        env = {"UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
+        env = {"UV_PYTHON_DOWNLOADS": "never"}
         if self.default_index:
             env["UV_DEFAULT_INDEX"] = self.default_index
         if self.find_links:
@@ -78,7 +78,8 @@ class Uv:
     python: str = ""  # the interpreter to resolve for, where it is not the environment's own
     cache: str = ""
     no_build_isolation: tuple[str, ...] = ()
-    pass_fds: tuple[int, ...] = field(default=())
+    pass_fds: tuple[int, ...] = ()
+    progress: str = ""  # a file that uv's messages are added to while it installs
 
     def _write(self, name: str, text: str) -> str:
         path = os.path.join(self.folder, name)
@@ -99,14 +100,16 @@ class Uv:
             lines += [f"url = {json.dumps(index['url'])}", "explicit = true"]
         return self._write("pyproject.toml", "\n".join(lines) + "\n")
 
-    def _run(self, *arguments: str, retries: int = 3) -> commands.Result:
+    def _run(self, *arguments: str, retries: int = 3, log: str = "") -> commands.Result:
         env = {**self.sources.environment(), "UV_HTTP_RETRIES": str(retries)}
         if self.cache:
             env["UV_CACHE_DIR"] = self.cache
         if self.stage.candidate:
             env["UV_LINK_MODE"] = "copy"  # hardlinks do not cross the bind mount; said, uv does not warn
         command = [self.binary, "pip", *arguments, "--python", self.python or self.stage.python, "--color", "never"]
-        result = self.stage.run(command, timeout=self.timeout, env=env, cwd=self.folder, pass_fds=self.pass_fds)
+        result = self.stage.run(
+            command, timeout=self.timeout, env=env, cwd=self.folder, pass_fds=self.pass_fds, stderr_log=log
+        )
         if result.ok:
             return result
         # uv ends with 1 when the resolver finds no solution, and with 2 for everything else.
@@ -154,7 +157,7 @@ class Uv:
         arguments += ["-r", self._request(pins), "-c", self._write("lock.txt", lock)]
         for name in reinstall:
             arguments += ["--reinstall-package", name]
-        self._run(*arguments)
+        self._run(*arguments, log=self.progress)
 
 
 def merge_changes(listed: list[dict]) -> list[Change]:

@@ -121,6 +121,10 @@ options:
     description:
       - Folder of uv's cache. On the environment's file system files are linked instead of copied.
     type: path
+  progress:
+    description:
+      - File on the host that uv's messages are added to while it installs. Filled in by the action plugin, which shows them.
+    type: path
   timeout:
     description:
       - Seconds that one call of uv may take.
@@ -251,6 +255,7 @@ ARGUMENT_SPEC = {
         },
     },
     "cache": {"type": "path"},
+    "progress": {"type": "path"},
     "timeout": {"type": "float", "default": 3600},
 }
 
@@ -263,6 +268,7 @@ def make_uv(params: dict, folder: str) -> Uv:
         folder=folder,
         timeout=params["timeout"],
         cache=params["cache"] or "",
+        progress=params["progress"] or "",
         no_build_isolation=tuple(params["no_build_isolation"]),
     )
 

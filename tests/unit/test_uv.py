@@ -9,6 +9,7 @@ import json
 import tomllib
 
 import pytest
+from ansible_collections.ocrfleet.gpu_stack.plugins.action import uv_packages as action
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import uv
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 
@@ -120,3 +121,31 @@ def test_settings_reach_uv_and_defaults_do_not(tool, tmp_path):
 
 def test_sources_of_leaves_out_what_is_empty():
     assert uv.Sources.of({"default_index": "", "indexes": None, "find_links": ["/w"]}) == uv.Sources(find_links=("/w",))
+
+
+# As uv 0.13.9 prints them when standard error is no terminal.
+MESSAGES = """\
+Resolved 25 packages in 120ms
+Downloading torch (846.9MiB)
+Downloading triton (148.3MiB)
+Downloading sympy (6.0MiB)
+ Downloaded sympy
+ Downloaded triton
+"""
+
+
+@pytest.mark.parametrize(
+    ("messages", "line"),
+    [
+        ("Resolved 25 packages in 120ms\n", ""),
+        (MESSAGES, "2 of 3 large files, 0.2 of 1.0 GiB, largest under way: torch"),
+        (MESSAGES + " Downloaded torch\n", "3 of 3 large files, 1.0 of 1.0 GiB"),
+        (MESSAGES + "Prepared 25 packages in 40s\n", "everything is downloaded, installing"),
+        (
+            "   Building flashinfer-python==0.3.1\n",
+            "0 of 1 large files, 0.0 of 0.0 GiB, largest under way: flashinfer-python",
+        ),
+    ],
+)
+def test_progress_is_one_line_of_uvs_messages(messages, line):
+    assert action.describe(messages) == line
