@@ -106,7 +106,9 @@ class ActionModule(ActionBase):
                 "install the tools with `make env`, or set stack_uv_source to a uv of the pinned version"
             )
         if problems:
-            result.update(failed=True, problems=problems, msg="Wrong inputs; nothing was touched.\n- " + "\n- ".join(problems))
+            result.update(
+                failed=True, problems=problems, msg="Wrong inputs; nothing was touched.\n- " + "\n- ".join(problems)
+            )
             return result
         result.update(changed=False, spec_hash=spec_hash(values))
         return result
