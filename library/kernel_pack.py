@@ -1,0 +1,1 @@
+../plugins/modules/kernel_pack.py
