@@ -12,6 +12,7 @@ import difflib
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 
 import yaml
@@ -110,5 +111,5 @@ class ActionModule(ActionBase):
                 failed=True, problems=problems, msg="Wrong inputs; nothing was touched.\n- " + "\n- ".join(problems)
             )
             return result
-        result.update(changed=False, spec_hash=spec_hash(values))
+        result.update(changed=False, spec_hash=spec_hash(values), started=time.time())
         return result

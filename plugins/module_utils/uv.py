@@ -18,6 +18,12 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 
 
+# How uv 0.13.9 says that a version, or a package, is not there.
+_NO_VERSION = re.compile(
+    r"there (?:is|are) no versions? of \S+|\S+ was not found in the (?:package registry|provided package locations)"
+)
+
+
 class Unsatisfiable(Exception):
     """No set of versions satisfies the request; the text is uv's explanation."""
 
@@ -146,9 +152,11 @@ class Uv:
             # Optional things are not worth a long wait for an index that does not answer.
             self._run("compile", "--no-deps", "--no-header", "--no-annotate", self._request([requirement]), retries=0)
         except Unsatisfiable as reason:
-            return str(reason)
+            found = _NO_VERSION.search(str(reason))
+            return found[0] if found else str(reason)
         except Failed as reason:
-            return str(reason)
+            causes = [line.strip() for line in str(reason).splitlines()]
+            return f"the index could not be asked ({causes[-1].removeprefix('cause: ')})"
         return None
 
     def install(self, pins: list[str], lock: str, reinstall: list[str]) -> None:

@@ -40,6 +40,10 @@ spec_hash:
   description: A hash over all values that decide what is installed.
   returned: success
   type: str
+started:
+  description: When the run began for this host, in seconds since 1970.
+  returned: success
+  type: float
 problems:
   description: What is wrong, one sentence each.
   returned: failure

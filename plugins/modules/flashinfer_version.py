@@ -74,6 +74,10 @@ installed:
   description: The FlashInfer that is there; null when there is none.
   returned: always
   type: str
+fingerprint:
+  description: A hash over every installed distribution's name, version and C(RECORD).
+  returned: always
+  type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -91,7 +95,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    installed = distributions.installed(Stage(module.params["environment"], module.params["candidate"]).tree)
+    tree = Stage(module.params["environment"], module.params["candidate"]).tree
+    installed = distributions.installed(tree)
     selected = flashinfer_policy.select(module.params["wanted"], installed, module.params["default_version"])
     present = installed.get(flashinfer_policy.PACKAGE)
     module.exit_json(
@@ -101,6 +106,7 @@ def main() -> None:
         requirement=selected.requirement,
         companions=selected.companions,
         installed=present.version if present else None,
+        fingerprint=distributions.fingerprint(tree),
     )
 
 

@@ -195,10 +195,10 @@ lock:
   description: The requirements text, with hashes, that was installed. Empty when there was nothing to install or in check mode.
   returned: when the request could be resolved
   type: str
-fingerprint:
-  description: A hash over every installed distribution's name, version and C(RECORD), after the installation.
+seconds:
+  description: How long planning and installing took.
   returned: when the request could be resolved
-  type: str
+  type: float
 lock_used:
   description: Whether O(lock) was used.
   returned: when the request could be resolved
@@ -216,6 +216,7 @@ offending:
 """
 
 import os
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, package_plan
@@ -326,6 +327,7 @@ def apply(uv: Uv, plan: package_plan.Plan, lock: str) -> str:
 
 
 def main() -> None:
+    started = time.monotonic()
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     params = module.params
     uv = make_uv(params, module.tmpdir)
@@ -367,7 +369,7 @@ def main() -> None:
         left_out=plan.left_out,
         excluded=plan.excluded,
         lock=installed_lock,
-        fingerprint=distributions.fingerprint(uv.stage.tree),
+        seconds=round(time.monotonic() - started, 1),
         lock_used=plan.lock_used,
         diff=diff(plan),
     )

@@ -1,0 +1,119 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Turn what the tasks returned into the evidence that the report shows and the next run compares with."""
+
+from __future__ import annotations
+
+import time
+
+DOCUMENTATION = r"""
+name: evidence
+short_description: Make a host's evidence from what the tasks returned
+version_added: 0.1.0
+author: The ocrfleet.gpu_stack contributors (@ocrfleet)
+description:
+  - Takes the registered results of a run and gives the one structure that the report shows and that the next run compares with.
+  - Holds no values of variables beyond those named here, since values may be secrets.
+positional: _input
+options:
+  _input:
+    description: The results by the names that the role flashinfer gives them; each may be missing.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show how the run ended
+  ansible.builtin.debug:
+    msg: "{{ (results | ocrfleet.gpu_stack.evidence).result }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The evidence, with C(result) V(verified), V(planned) or V(failed).
+  type: dict
+"""
+
+# The checks whose `seen.version` is worth a line of its own.
+VERSIONED = ("torch", "vllm", "olmocr", "flashinfer")
+
+
+def _notes(method: dict) -> list[str]:
+    notes = [f"{row['requirement']} left out: {row['reason']}" for row in method.get("left_out", [])]
+    notes += [
+        f"{row['name']} {row['version']} kept out: it is for CUDA {row['cuda_major']}"
+        for row in method.get("excluded", [])
+    ]
+    return notes
+
+
+def _transaction(results: dict) -> dict:
+    """Where the transaction stands, and what the proof says where there is one."""
+    last = next(
+        (
+            results[name]["transaction"]
+            for name in ("restored", "promoted", "begun")
+            if results.get(name, {}).get("transaction")
+        ),
+        {},
+    )
+    kept = ("id", "state", "strategy", "strategy_reason", "baseline_id", "exports")
+    transaction = {name: last[name] for name in kept if last.get(name)}
+    proof = results.get("proof", {}).get("proof")
+    if proof:
+        transaction["proof"] = {name: proof[name] for name in ("equal", "checked_files", "damaged", "differences")}
+    return transaction
+
+
+def evidence(results: dict) -> dict:
+    """See DOCUMENTATION."""
+    results = {name: value for name, value in results.items() if value is not None}
+    method = results.get("method_result", {})
+    version = results.get("version", {})
+    machine = results.get("machine", {})
+    checks = results.get("checks", [])
+    failure = results.get("failure", "")
+    finished = float(results.get("now") or time.time())
+    timings = {name: step["seconds"] for name, step in results.get("steps", {}).items() if step and "seconds" in step}
+    timings["verify"] = round(sum(check.get("seconds") or 0 for check in checks), 1)
+    timings["all together"] = round(finished - float(results.get("started") or finished), 1)
+    return {
+        "host": results.get("host"),
+        "result": "failed" if failure else "planned" if results.get("check_mode") else "verified",
+        "failure": failure,
+        "method": results.get("method"),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(finished)),
+        "spec_hash": results.get("spec_hash", ""),
+        "fingerprint": results.get("now_installed", {}).get("fingerprint", ""),
+        "spec": {
+            "method": results.get("method"),
+            "FlashInfer": f"{version.get('version', 'unknown')}: {version.get('reason', 'not asked')}",
+            **results.get("spec", {}),
+        },
+        "environment": {
+            "path": machine.get("environment", {}).get("path"),
+            "python": machine.get("python_version"),
+            "distribution": machine.get("distribution"),
+            "kernel": machine.get("kernel"),
+            "architecture": machine.get("architecture"),
+            "GPUs": ", ".join(machine.get("gpus", {}).get("devices", [])) or "none",
+        },
+        "versions": {
+            check["name"]: check["seen"]["version"]
+            for check in checks
+            if check["name"] in VERSIONED and (check.get("seen") or {}).get("version")
+        },
+        "plan": method.get("plan", {}).get("added", []),
+        "changed": method.get("plan", {}).get("changed", []),
+        "lock": method.get("lock", ""),
+        "transaction": _transaction(results),
+        "checks": checks,
+        "notes": _notes(method),
+        "timings": timings,
+    }
+
+
+class FilterModule:
+    def filters(self) -> dict:
+        return {"evidence": evidence}
