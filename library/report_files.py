@@ -1,0 +1,1 @@
+../plugins/modules/report_files.py

@@ -1,0 +1,151 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role report, run by Ansible on this machine: its templates are Ansible's, and so is their escaping."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EVIDENCE = json.loads((ROOT / "tests/unit/fixtures/report_evidence.json").read_text(encoding="utf-8"))
+HOSTILE = "</td><script>alert(1)</script>&amp; | `x` \\ \"'{{ 7 * 7 }}\n# heading"
+VOID = {"meta"}
+
+
+def report(folder: Path, evidence: dict[str, Any], *options: str) -> str:
+    """Run the role with the evidence as a host would have sent it; returns what Ansible printed."""
+    (folder / "evidence-in.json").write_text(json.dumps(evidence), encoding="utf-8")
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars": {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "stack_root": str(folder / "host"),
+            "report_dir": str(folder / "control"),
+        },
+        "tasks": [
+            {"ansible.builtin.slurp": {"src": str(folder / "evidence-in.json")}, "register": "sent"},
+            {
+                "ansible.builtin.include_role": {"name": "ocrfleet.gpu_stack.report"},
+                "vars": {"__report_evidence": "{{ sent.content | b64decode | from_json }}"},
+            },
+        ],
+    }
+    (folder / "play.yml").write_text(json.dumps([play]), encoding="utf-8")
+    environment = {"ANSIBLE_LOCAL_TEMP": str(folder / "tmp"), "ANSIBLE_REMOTE_TEMP": str(folder / "tmp")}
+    command = [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", folder / "play.yml", *options]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: tags, and whether each is closed in its turn."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(text)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def hostile(value: Any) -> Any:
+    """The same evidence with every text replaced, but for the words that are the role's own."""
+    if isinstance(value, dict):
+        return {key: item if key == "status" else hostile(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [hostile(item) for item in value]
+    return HOSTILE if isinstance(value, str) else value
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("report")
+    return folder, report(folder, EVIDENCE)
+
+
+def test_both_places_hold_the_same_files(written: tuple[Path, str]) -> None:
+    folder, _printed = written
+    for name in ("evidence.json", "report.md", "report.html"):
+        host = folder / "host" / "reports" / name
+        assert host.read_bytes() == (folder / "control" / "localhost" / name).read_bytes()
+        assert host.stat().st_mode & 0o077 == 0
+    assert json.loads((folder / "host/reports/evidence.json").read_text(encoding="utf-8")) == EVIDENCE
+
+
+def test_the_page_says_it_all_and_needs_no_network(written: tuple[Path, str]) -> None:
+    page = Page((written[0] / "host/reports/report.html").read_text(encoding="utf-8"))
+    assert page.links == []
+    for text in ("restored", "not run", "this host has no NVIDIA GPU", "expected 0.3.2", "apache-tvm-ffi", "41.2 s"):
+        assert text in page.text
+
+
+def test_the_summary_names_what_was_not_run_and_where_the_report_is(written: tuple[Path, str]) -> None:
+    folder, printed = written
+    for line in (
+        "passed   PyTorch is still 2.8.0+cu128",
+        "not run  CUDA is available to PyTorch: this host has no NVIDIA GPU",
+        "FAILED   FlashInfer imports: flashinfer-python is 0.3.1, expected 0.3.2",
+        "added: apache-tvm-ffi 0.1.15.post2, flashinfer-python 0.3.1, pynvml 13.0.1",
+        "note: flashinfer-cubin left out: no version of it equals 0.3.1",
+        f"report: {folder}/control/localhost/report.html",
+    ):
+        assert line in printed
+
+
+def test_the_same_evidence_changes_nothing(written: tuple[Path, str]) -> None:
+    assert "changed=0" in report(written[0], EVIDENCE)
+
+
+def test_check_mode_writes_nothing(tmp_path: Path) -> None:
+    assert "changed=0" in report(tmp_path, EVIDENCE, "--check")
+    assert not (tmp_path / "host").exists()
+    assert not (tmp_path / "control").exists()
+
+
+def test_what_hosts_say_is_data(tmp_path: Path) -> None:
+    report(tmp_path, hostile(EVIDENCE))
+    page = Page((tmp_path / "host/reports/report.html").read_text(encoding="utf-8"))
+    assert "script" not in page.tags
+    assert HOSTILE in page.text
+    markdown = (tmp_path / "host/reports/report.md").read_text(encoding="utf-8")
+    assert "<" not in markdown
+    assert not re.search(r"^# heading", markdown, re.MULTILINE)
+    rows = [line for line in markdown.splitlines() if line.startswith("| passed")]
+    assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [6, 6]
+
+
+def test_evidence_of_a_run_that_got_nowhere(tmp_path: Path) -> None:
+    printed = report(tmp_path, {"result": "failed", "notes": ["the index is unreachable"]})
+    assert "localhost: failed" in printed
+    page = Page((tmp_path / "host/reports/report.html").read_text(encoding="utf-8"))
+    assert "the index is unreachable" in page.text
+    assert "table" not in page.tags
