@@ -56,7 +56,7 @@ options:
     type: path
   probe_requirement:
     description:
-      - A requirement that the package index must have.
+      - A requirement that the package index must have. It is asked for when the environment is yet to be made.
     type: str
   sources:
     description:
@@ -292,7 +292,9 @@ def main() -> None:
     missing = machine.missing_packages(platform.get("packages", []))
     problems = find_problems(params, seen) + privilege_problems(missing)
     uv_version = machine.uv_version(params["uv"]) if params["uv"] else ""
-    if not_converged and params["probe_requirement"] and uv_version and not problems:
+    # An environment that is there may need nothing from the index; then its plan will tell.
+    asks_index = not_converged and seen["environment"]["state"] != "environment" and params["probe_requirement"]
+    if asks_index and uv_version and not problems:
         found = index_problem(params, seen["python"], module.tmpdir)
         problems += [found] if found else []
     module.exit_json(
