@@ -13,7 +13,7 @@ version_added: 0.1.0
 author:
   - The ocrfleet.gpu_stack contributors (@ocrfleet)
 description:
-  - Makes a folder and writes files into it, each in one atomic step. A file that has its content and mode stays as it is.
+  - Makes a folder and writes files into it, each in one atomic step. A file with its content and mode stays as it is.
   - One call for all files of a host, because every task costs its share in a fleet.
 options:
   folder:
