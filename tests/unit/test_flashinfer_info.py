@@ -137,6 +137,14 @@ def test_cuda_home_is_found_as_flashinfer_finds_it(tmp_path: Path) -> None:
     assert flashinfer_install.cuda_home({}, path) == (str(tmp_path / "cuda"), "PATH")
 
 
+def test_headers(tmp_path: Path) -> None:
+    (tmp_path / "targets/x86_64-linux/include").mkdir(parents=True)
+    header = tmp_path / "targets/x86_64-linux/include/curand.h"
+    header.write_text("")
+    assert flashinfer_install.headers(str(tmp_path)) == {"curand.h": str(header), "cublasLt.h": ""}
+    assert flashinfer_install.headers("") == {"curand.h": "", "cublasLt.h": ""}
+
+
 def test_compiled_modules_of_cache_and_pack(tmp_path: Path) -> None:
     cache, package = tmp_path / "cache", tmp_path / "site" / "flashinfer"
     files = {
