@@ -183,8 +183,8 @@ class Checks:
         if not name or self._version(name) is not None:
             return None
         if item["version"]:
-            return FAILED, f"{name} is not installed, expected {item['version']}", {"installed": None}
-        return NOT_RUN, f"{name} is not installed, and no version of it is asked for", {"installed": None}
+            return FAILED, f"{name} is not installed, expected {item['version']}", {"version": None}
+        return NOT_RUN, f"{name} is not installed, and no version of it is asked for", {"version": None}
 
     def _torch(self, item: dict) -> tuple[str, str, dict]:
         probed = self.probed[item["name"]]
@@ -216,7 +216,7 @@ class Checks:
         probed = self.probed[item["name"]]
         name = item["distribution"]
         installed = self._version(name)
-        seen = {"installed": installed, "version": probed.seen.get("version"), "file": probed.seen.get("file")}
+        seen = {"version": installed, "imported": probed.seen.get("version"), "file": probed.seen.get("file")}
         wrong = []
         if probed.problem is not None:
             wrong.append(f"importing {' and '.join(item['modules'])} {self._lead(probed.problem)}")

@@ -115,6 +115,8 @@ def test_the_summary_names_what_was_not_run_and_where_the_report_is(written: tup
         "not run  CUDA is available to PyTorch: this host has no NVIDIA GPU",
         "FAILED   FlashInfer imports: flashinfer-python is 0.3.1, expected 0.3.2",
         "added: apache-tvm-ffi 0.1.15.post2, flashinfer-python 0.3.1, pynvml 13.0.1",
+        "because: FlashInfer imports (flashinfer)",
+        "changed: pynvml 12.0.0 to 13.0.1",
         "note: flashinfer-cubin left out: no version of it equals 0.3.1",
         f"report: {folder}/control/localhost/report.html",
     ):
