@@ -42,6 +42,7 @@ class Damage:
     name: str
     version: str
     problems: list[str] = field(default_factory=list)
+    path: str = ""  # the folder of its metadata
 
 
 def site_packages(tree: str) -> list[str]:
@@ -154,7 +155,7 @@ def damaged(tree: str, sizes: dict[str, int] | None = None) -> list[Damage]:
                 continue
             headers = _headers(_read(os.path.join(path, "METADATA")))
             name, _, version = entry[: -len(".dist-info")].partition("-")
-            damage = Damage((headers.get("name") or [name])[0], (headers.get("version") or [version])[0])
+            damage = Damage((headers.get("name") or [name])[0], (headers.get("version") or [version])[0], path=path)
             record = os.path.join(path, "RECORD")
             installer = _read(os.path.join(path, "INSTALLER")).strip()
             if not headers:

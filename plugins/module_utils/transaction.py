@@ -20,7 +20,7 @@ import secrets
 import shlex
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,12 +64,16 @@ def _capped(lines: list[str]) -> list[str]:
     return lines if len(lines) <= TOLD else [*lines[:TOLD], f"... and {len(lines) - TOLD} more"]
 
 
-def repair_command(environment: str, damage: list[distributions.Damage]) -> str:
-    """The command that brings the files of damaged distributions back from the index."""
-    pins = sorted({f"{distributions.canonical(found.name)}=={found.version}" for found in damage})
-    return shlex.join(
-        ["uv", "pip", "install", "--python", f"{environment}/bin/python", "--reinstall", "--no-deps", *pins]
-    )
+def repair_command(environment: str, damage: list[distributions.Damage], others: Iterable[str] = ()) -> str:
+    """The command that brings the files of damaged distributions, and of `others`, back from the index."""
+    pins = sorted({*others, *(f"{distributions.canonical(found.name)}=={found.version}" for found in damage)})
+    if not pins:
+        return ""
+    # uv 0.13 does not reinstall what has a RECORD that it cannot read; what has no metadata it installs over.
+    unread = [found.path for found in damage if any("/RECORD: " in problem for problem in found.problems)]
+    first = shlex.join(["rm", "-r", "--", *unread]) + " && " if unread else ""
+    python = f"{environment}/bin/python"
+    return first + shlex.join(["uv", "pip", "install", "--python", python, "--reinstall", "--no-deps", *pins])
 
 
 @dataclass
@@ -680,17 +684,13 @@ class Transaction:
         changed = inventory.differences(self._inventory(record["id"]), inventory.take(baseline))
         if changed:
             names = inventory.owners(baseline, [line.split(": ", 1)[0] for line in changed])
-            repair = " Repair: " + self._reinstall(names) if names else ""
+            repair = " Repair: " + repair_command(self.environment, [], names) if names else ""
             raise Refused(
                 f"the baseline at {baseline} is no longer what was frozen: {'; '.join(changed[:8])}. Either something "
                 "changed production meanwhile, or the work wrote into files in place, through their hard links. "
                 f"Nothing was promoted.{repair}",
                 differences=_capped(changed),
             )
-
-    def _reinstall(self, pins: list[str]) -> str:
-        python = f"{self.environment}/bin/python"
-        return shlex.join(["uv", "pip", "install", "--python", python, "--reinstall", "--no-deps", *pins])
 
     def _exchange(self, tree: str) -> None:
         """The one step that moves what lies at the environment's path."""
@@ -925,7 +925,6 @@ class Transaction:
         torch = {"metadata": freeze.torch_version(self.environment), "baseline": self._meta(identifier)["torch"]}
         equal = not changed and not damage and torch["metadata"] == torch["baseline"]
         names = [] if equal else inventory.owners(self.environment, [line.split(": ", 1)[0] for line in changed])
-        pins = {*names, *(f"{distributions.canonical(bad.name)}=={bad.version}" for bad in damage)}
         return {
             "baseline_id": identifier,
             "equal": equal,
@@ -934,7 +933,7 @@ class Transaction:
             "checked_files": sum(1 for entry in found.values() if entry[0] == "f"),
             "damaged": _capped([f"{bad.name} {bad.version}: {text}" for bad in damage for text in bad.problems]),
             "torch": torch,
-            "repair": self._reinstall(sorted(pins)) if pins else "",
+            "repair": repair_command(self.environment, damage, names),
             "seconds": round(time.monotonic() - started, 3),
         }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -24,10 +25,12 @@ def site(tree: Path) -> Path:
 
 def repair(host: Host, said: str) -> bool:
     """Run the command that the refusal names."""
-    found = re.search(r"(uv pip install --python .*? --reinstall --no-deps [\w.=-]+( [\w.-]+==[\w.]+)*)", said)
+    found = re.search(r"(?:rm -r -- (\S+) && )?(uv pip install --python .*? --reinstall --no-deps six==1.16.0)", said)
     if not found:
         return False
-    argv = [host.uv, *shlex.split(found.group(1))[1:], "--offline"]
+    if found.group(1):
+        shutil.rmtree(found.group(1))
+    argv = [host.uv, *shlex.split(found.group(2))[1:], "--offline"]
     return subprocess.run(argv, env=host.environ(), capture_output=True, timeout=120).returncode == 0
 
 
