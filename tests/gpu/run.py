@@ -34,7 +34,7 @@ checks: list[dict] = []
 figures: dict = {}
 
 
-def check(name: str, good: bool, seen: object) -> None:
+def check(name: str, good: object, seen: object) -> None:
     checks.append({"check": name, "passed": bool(good), "seen": seen})
     print(f"{'ok  ' if good else 'FAIL'} {name}: {seen}", flush=True)
 
@@ -84,7 +84,9 @@ def smoke(environment: str, kernels: list[str], env: dict, *flags: str, timeout:
 
 def brief(result: dict) -> list[str]:
     keys = ("name", "status", "reason", "error", "first_call_seconds", "median_ms", "origin")
-    return [" ".join(str(entry.get(key)) for key in keys) for entry in result.get("kernels", [])] or [result.get("msg")]
+    return [" ".join(str(entry.get(key)) for key in keys) for entry in result.get("kernels", [])] or [
+        str(result.get("msg"))
+    ]
 
 
 def prepare(wheels: str) -> tuple[str, str]:

@@ -188,7 +188,9 @@ def test_the_probe_outlives_an_import(tmp_path: Path, torch: str, flashinfer: st
         def python(self) -> str:
             return sys.executable
 
-    found = flashinfer_install.probe(Stage("/nowhere"), str(tmp_path), 2, {"PYTHONPATH": str(tmp_path)})
+    found = flashinfer_install.probe(
+        Stage("/nowhere"), str(tmp_path), 2, {"PYTHONPATH": str(tmp_path), "PYTHONUNBUFFERED": ""}
+    )
     for key, value in expected.items():
         assert value in found[key] and bool(value) == bool(found[key]), found
 
