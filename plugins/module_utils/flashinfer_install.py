@@ -20,6 +20,7 @@ from typing import Any
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, cuda_guard
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Distribution
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.flashinfer_policy import COMPANIONS
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.nvidia import version_key
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 
@@ -31,7 +32,6 @@ try:
 except ImportError:
     HAS_PACKAGING = False
 
-COMPANIONS = ("flashinfer-cubin", "flashinfer-jit-cache")
 HEADERS = ("curand.h", "cublasLt.h")
 VARIABLES = (
     "CUDA_HOME",
@@ -111,16 +111,6 @@ def packages(installed: Mapping[str, Distribution]) -> tuple[dict[str, str], lis
             f"install one whose version begins with {own}, or none"
         )
     return versions, problems
-
-
-def declared_by_vllm(installed: Mapping[str, Distribution]) -> str:
-    """What the installed vllm asks for in its extra `flashinfer`, for example `flashinfer-python==0.3.1`, or ""."""
-    vllm = installed.get("vllm")
-    for requirement in vllm.requires if vllm else ():
-        what, _, marker = requirement.partition(";")
-        if re.search(r"""extra\s*==\s*['"]flashinfer['"]""", marker) and what.strip().startswith("flashinfer-python"):
-            return what.strip()
-    return ""
 
 
 def satisfies(version: str, requirement: str) -> bool | None:

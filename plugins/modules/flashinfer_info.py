@@ -206,6 +206,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     distributions,
     flashinfer_install,
+    flashinfer_policy,
     nvidia,
     staging,
 )
@@ -229,7 +230,8 @@ def look(stage: staging.Stage, env: dict[str, str], timeout: float, scratch: str
     probe = flashinfer_install.probe(stage, scratch, timeout, env)
     capability = probe["capability"] or (gpu.gpus[0].capability if gpu.gpus else "")
     own = packages["flashinfer-python"]
-    declares = flashinfer_install.declared_by_vllm(installed)
+    pinned = flashinfer_policy.declared_by_vllm(installed)
+    declares = f"{flashinfer_policy.PACKAGE}=={pinned}" if pinned else ""
     return {
         "packages": packages,
         "packages_match": not mismatches if own else None,

@@ -30,11 +30,7 @@ Build cuda_13.0.r13.0/compiler.36424714_0
 
 def installed(**versions: str) -> dict[str, Distribution]:
     names = {name.replace("_", "-"): version for name, version in versions.items()}
-    vllm = ("torch==2.8.0", 'flashinfer-python==0.3.1; extra == "flashinfer"', 'boto3; extra == "runai"')
-    return {
-        name: Distribution(name, version, f"/site/{name}.dist-info", requires=vllm if name == "vllm" else ())
-        for name, version in names.items()
-    }
+    return {name: Distribution(name, version, f"/site/{name}.dist-info") for name, version in names.items()}
 
 
 @pytest.mark.parametrize(
@@ -61,17 +57,17 @@ def test_packages(versions: dict[str, str], problem: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "expected"), [("0.3.1", True), ("0.6.13", False), ("0.3.1+local", True), ("", None)]
+    ("version", "declares", "expected"),
+    [
+        ("0.3.1", "flashinfer-python==0.3.1", True),
+        ("0.3.1+local", "flashinfer-python==0.3.1", True),
+        ("0.6.13", "flashinfer-python==0.3.1", False),
+        ("", "flashinfer-python==0.3.1", None),
+        ("0.3.1", "", None),
+    ],
 )
-def test_what_vllm_declares(version: str, expected: bool | None) -> None:
-    declares = flashinfer_install.declared_by_vllm(installed(vllm="0.11.0"))
-    assert declares == "flashinfer-python==0.3.1"
+def test_satisfies(version: str, declares: str, expected: bool | None) -> None:
     assert flashinfer_install.satisfies(version, declares) is expected
-
-
-def test_without_vllm_nothing_is_declared() -> None:
-    assert flashinfer_install.declared_by_vllm(installed(torch="2.8.0")) == ""
-    assert flashinfer_install.satisfies("0.3.1", "") is None
 
 
 @pytest.mark.parametrize(
