@@ -59,7 +59,7 @@ def judge(workspace: str, phrase: str) -> Outcome:
         with open(path, encoding="utf-8") as file:
             documents += [line for line in file if line.strip()]
     if not documents:
-        return Outcome("the pipeline wrote no document: every attempt at a page failed")
+        return Outcome("the pipeline wrote no document: no page gave any text")
     try:
         document = json.loads(documents[0])
         metadata, text = document["metadata"], document["text"] or ""
@@ -81,8 +81,12 @@ def judge(workspace: str, phrase: str) -> Outcome:
 
 
 def _complaints(log: str) -> str:
-    lines = [line.split(" - ", 2)[-1] for line in log.splitlines() if " - ERROR - " in line or " - WARNING - " in line]
-    return "; ".join(dict.fromkeys(" ".join(line.split())[:240] for line in lines[-4:]))
+    """Why the last attempt failed, by the pipeline's log: a warning tells the cause, an error only that it gave up."""
+    for level in (" - WARNING - ", " - ERROR - "):
+        lines = [line.split(level, 1)[1] for line in log.splitlines() if level in line]
+        if lines:
+            return " ".join(lines[-1].split())[:400]
+    return ""
 
 
 def convert(
