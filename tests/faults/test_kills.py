@@ -45,8 +45,8 @@ def plans() -> list[dict[str, Any]]:
     return found
 
 
-def kill_once(host: Host, plan: dict[str, Any], length: float) -> str:
-    """One killed run and the plain rerun after it; gives what went wrong, or ""."""
+def kill_once(host: Host, plan: dict[str, Any], length: float) -> str | None:
+    """One killed run and the plain rerun after it; gives what went wrong, or "", or None when the run was faster."""
     settings = {"fail_at": plan["fail_at"], "kind": plan["strategy"]}
     watcher = Watcher(host)
     try:
@@ -57,9 +57,13 @@ def kill_once(host: Host, plan: dict[str, Any], length: float) -> str:
         else:
             time.sleep(length * plan["moment"])
         until = time.monotonic() + length
-        while not host.kill(run, plan["target"]) and run.poll() is None and time.monotonic() < until:
+        killed = run.poll() is None and host.kill(run, plan["target"])
+        while not killed and run.poll() is None and time.monotonic() < until:
             time.sleep(0.001)  # no such process at this moment: the next one of its kind
+            killed = host.kill(run, plan["target"])
         host.settle(run)
+        if not killed:
+            return None
         again = host.run(**settings)
     finally:
         seen = watcher.stop()
@@ -84,11 +88,21 @@ def test_kills(make_host: Callable[..., Host], tally: Any) -> None:
     assert host.run().rc == 0
     length = time.monotonic() - started
     lost = []
+    hits: dict[str, int] = dict.fromkeys(TARGETS, 0)
     for number, plan in enumerate(plans()):
         host.make()
         wrong = kill_once(host, plan, length)
+        if wrong is None:
+            host.make()
+            plan = {**plan, "target": "everything", "state": "open", "delay": 0.0}
+            wrong = kill_once(host, plan, length)
+        if wrong is None:
+            lost.append(f"kill {number} {plan}: nothing was hit")
+            continue
+        hits[plan["target"]] += 1
         if not tally.add(not wrong):
             lost.append(f"kill {number} {plan}: {wrong}")
+    print(f"hit: {hits}")
     assert not lost, "\n".join(lost)
 
 

@@ -39,13 +39,15 @@ def test_the_second_run_is_refused(make_host: Callable[..., Host], tally: Any, s
 def test_an_installer_that_outlives_its_run_is_waited_for(make_host: Callable[..., Host], tally: Any) -> None:
     host = make_host()
     first = host.start(pause=8)
-    wait_for(host, ("open",), first)
-    time.sleep(2)
+    until = time.monotonic() + 60
+    while not any("install.py" in command for command in host.processes(first).values()):
+        assert time.monotonic() < until, "the installer never started"
+        time.sleep(0.05)
+    time.sleep(1)  # until it has the lock
     host.kill(first, "playbook")
     host.settle(first)
-    orphans = [command for command in host.processes(first).values() if "install.py" in command]
+    assert any("install.py" in command for command in host.processes(first).values()), "it did not outlive its run"
     again = host.run()
-    assert orphans, "the installer did not outlive its run"
     assert tally.add(again.rc == 0 and host.is_result() and host.is_safe()), again.said
 
 
