@@ -57,17 +57,17 @@ def sshd(tmp_path: Path) -> Iterator[dict[str, Any]]:
     program = os.environ.get("FAULTS_SSHD") or shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
     if not program:
         pytest.skip("no sshd here; FAULTS_SSHD names one")
-    for name in ("host", "user"):
+    for name in ("host_key", "user_key"):
         argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)]
         subprocess.run(argv, check=True)
     keys = tmp_path / "authorized"
-    keys.write_text((tmp_path / "user.pub").read_text())
+    keys.write_text((tmp_path / "user_key.pub").read_text())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = [
         f"AuthorizedKeysFile={keys}",
-        f"HostKey={tmp_path / 'host'}",
+        f"HostKey={tmp_path / 'host_key'}",
         "ListenAddress=127.0.0.1",
         f"PidFile={tmp_path / 'pid'}",
         "StrictModes=no",
@@ -87,8 +87,9 @@ def sshd(tmp_path: Path) -> Iterator[dict[str, Any]]:
         "ansible_connection": "ssh",
         "ansible_host": "127.0.0.1",
         "ansible_port": port,
-        "ansible_ssh_private_key_file": str(tmp_path / "user"),
-        "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ControlMaster=no",
+        "ansible_ssh_private_key_file": str(tmp_path / "user_key"),
+        "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null",
+        "ansible_ssh_args": "-o ControlMaster=no -o ControlPath=none",
         "server": server.pid,
     }
     server.terminate()
