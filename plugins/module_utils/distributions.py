@@ -108,7 +108,7 @@ def installed(tree: str) -> dict[str, Distribution]:
     return result
 
 
-def _check_record(site: str, record: str, conda: bool, sizes: dict[str, int]) -> list[str]:
+def _check_record(site: str, record: str, conda: bool) -> list[str]:
     problems = []
     try:
         with open(record, encoding="utf-8", newline="") as file:
@@ -123,15 +123,11 @@ def _check_record(site: str, record: str, conda: bool, sizes: dict[str, int]) ->
         if relative.endswith(".pyc"):
             continue  # Python writes and drops these at will
         path = os.path.join(site, relative)
-        if ".." in relative:
-            path = os.path.normpath(path)
-        size = sizes.get(path, -1)
-        if size < 0:
-            try:
-                size = os.stat(path).st_size
-            except OSError as error:
-                problems.append(f"{relative}: {(error.strerror or 'unreadable').lower()}")
-                continue
+        try:
+            size = os.stat(path).st_size
+        except OSError as error:
+            problems.append(f"{relative}: {(error.strerror or 'unreadable').lower()}")
+            continue
         if conda and relative.startswith(".."):
             continue  # conda writes console scripts anew for each prefix, so their size is not the recorded one
         if len(row) > 2 and row[2].isdigit() and int(row[2]) != size:
@@ -139,10 +135,9 @@ def _check_record(site: str, record: str, conda: bool, sizes: dict[str, int]) ->
     return problems
 
 
-def damaged(tree: str, sizes: dict[str, int] | None = None) -> list[Damage]:
+def damaged(tree: str) -> list[Damage]:
     """The distributions whose files are not those of their RECORD, by existence and size.
 
-    `sizes` gives the bytes of regular files by path where the caller has just read them; the others are looked up.
 
     An installer's exit code proves nothing: uv, killed in the middle and run again, exits 0 with files missing.
     Distributions without a RECORD that something else than pip or uv put there (conda, Debian) cannot be judged.
@@ -161,7 +156,7 @@ def damaged(tree: str, sizes: dict[str, int] | None = None) -> list[Damage]:
             if not headers:
                 damage.problems.append(f"{entry}/METADATA: missing or empty")
             if os.path.exists(record):
-                damage.problems += _check_record(site, record, installer == "conda", sizes or {})
+                damage.problems += _check_record(site, record, installer == "conda")
             elif not installer:
                 damage.problems.append(f"{entry}: neither RECORD nor INSTALLER, an installer was stopped here")
             if damage.problems:
