@@ -1,0 +1,75 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from ansible_collections.ocrfleet.gpu_stack.plugins.action import env_transaction as action
+from ansible_collections.ocrfleet.gpu_stack.plugins.modules import env_transaction as module
+
+
+def owner(**changes: Any) -> dict[str, Any]:
+    me = os.getpid()
+    return {"controller": action.controller(), "pid": me, "started": action.started(me), **changes}
+
+
+def ended() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize(
+    ("changes", "gone"),
+    [
+        ({}, False),
+        ({"started": "1"}, True),  # the number was given to another process since
+        ({"pid": ended()}, True),
+        ({"pid": None}, True),
+        ({"controller": "elsewhere"}, False),  # cannot be seen from here
+    ],
+)
+def test_whether_a_run_has_ended(changes: dict[str, Any], gone: bool) -> None:
+    assert action.gone(owner(**changes)) is gone
+
+
+def test_a_process_that_is_only_waited_for_works_no_more() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.read()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    try:
+        assert action.started(process.pid) == ""
+    finally:
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("proof", "told"),
+    [
+        ({"equal": True}, None),
+        (
+            {
+                "equal": False,
+                "damaged": ["torch 2.8.0: torch/x.so: no such file"],
+                "differences": [],
+                "torch": {"metadata": None, "baseline": "2.8.0"},
+                "repair": "uv pip install torch==2.8.0",
+            },
+            "torch/x.so.*torch None, was 2.8.0.*uv pip install torch==2.8.0",
+        ),
+    ],
+)
+def test_a_restore_does_not_hide_its_failure(proof: dict[str, Any], told: str | None) -> None:
+    if told is None:
+        module.refuse_unequal({"proof": proof})
+        return
+    with pytest.raises(module.transaction.Refused, match=told) as raised:
+        module.refuse_unequal({"changed": True, "proof": proof})
+    assert raised.value.details["proof"] is proof
