@@ -42,7 +42,8 @@ def describe(messages: str) -> str:
     fetched = sum(size for name, size in started.items() if name in done)
     waiting = sorted((size, name) for name, size in started.items() if name not in done)
     largest = f", largest under way: {waiting[-1][1]}" if waiting else ""
-    return f"{len(done & set(started))} of {len(started)} large files, {fetched:.1f} of {sum(started.values()):.1f} GiB{largest}"
+    total = sum(started.values())
+    return f"{len(done & set(started))} of {len(started)} large files, {fetched:.1f} of {total:.1f} GiB{largest}"
 
 
 def waits() -> Iterator[float]:

@@ -16,7 +16,8 @@ options:
     required: true
   candidate:
     description:
-      - A tree that stands in for O(environment) while a transaction is under way, as M(ocrfleet.gpu_stack.env_transaction)
+      - A tree that stands in for O(environment) while a transaction is under way, as
+        M(ocrfleet.gpu_stack.env_transaction)
         returns it.
       - Commands then run in a private mount namespace in which this tree lies at the environment's own path. The live
         environment is not touched.

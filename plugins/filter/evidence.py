@@ -13,7 +13,8 @@ short_description: Make a host's evidence from what the tasks returned
 version_added: 0.1.0
 author: The ocrfleet.gpu_stack contributors (@ocrfleet)
 description:
-  - Takes the registered results of a run and gives the one structure that the report shows and that the next run compares with.
+  - Takes the registered results of a run and gives the one structure that the report shows and that the next run
+    compares with.
   - Holds no values of variables beyond those named here, since values may be secrets.
 positional: _input
 options:

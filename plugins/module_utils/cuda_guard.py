@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which CUDA major version a package belongs to, and the constraint that keeps another one out.
 
-FlashInfer's requirements are open at the top: resolved freely they bring CUDA 13 libraries into a CUDA 12.8 environment,
+FlashInfer's requirements are open at the top: resolved freely they bring CUDA 13 libraries into a CUDA 12.8
+environment,
 and a check of torch alone does not see that.
 """
 
@@ -17,12 +18,13 @@ _SUFFIX = re.compile(r"-cu(?:da)?(\d\d)x?$")
 # Packages without suffix whose own version is that of CUDA.
 _VERSIONED = re.compile(r"cuda-(bindings|python|toolkit)|nvidia-cuda-[a-z-]+|nvidia-(nvvm|nvjitlink|nvtx)")
 
-# Libraries with version numbers of their own. NVIDIA's wheels dropped the suffix with CUDA 13, so the bare name says 13.
+# Libraries with version numbers of their own. NVIDIA's wheels dropped the suffix with CUDA 13, so the bare name says
+# 13.
 _BARE = re.compile(r"nvidia-(cublas|cufft|cufile|curand|cusolver|cusparse)")
 
 
 def major(name: str, version: str) -> int | None:
-    """The CUDA major version that distribution `name` (canonical) at `version` is for; None when it is for no certain one."""
+    """The CUDA major version that a distribution (canonical name, version) is for; None when for no certain one."""
     suffix = _SUFFIX.search(name)
     if suffix:
         return int(suffix[1])

@@ -149,7 +149,7 @@ def damaged(tree: str) -> list[Damage]:
             if not entry.endswith(".dist-info") or not os.path.isdir(path):
                 continue
             headers = _headers(_read(os.path.join(path, "METADATA")))
-            name, _, version = entry[: -len(".dist-info")].partition("-")
+            name, _dash, version = entry[: -len(".dist-info")].partition("-")
             damage = Damage((headers.get("name") or [name])[0], (headers.get("version") or [version])[0], path=path)
             record = os.path.join(path, "RECORD")
             installer = _read(os.path.join(path, "INSTALLER")).strip()

@@ -15,9 +15,9 @@ import os
 import re
 import shutil
 import urllib.error
-import urllib.request
 from dataclasses import dataclass, field
 
+from ansible.module_utils import urls
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 
@@ -39,7 +39,7 @@ def models(server: str, timeout: float = 20) -> list[str]:
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"{server!r} is no URL: expected http://HOST:PORT/v1 or https://…")
     try:
-        with urllib.request.urlopen(url, timeout=timeout) as reply:  # noqa: S310 (the scheme is checked above)
+        with urls.open_url(url, timeout=timeout) as reply:
             return [str(model["id"]) for model in json.load(reply)["data"]]
     except (OSError, urllib.error.URLError) as error:
         raise ValueError(f"the server does not answer at {url}: {error}") from error

@@ -38,7 +38,8 @@ class Selection:
     def companions(self) -> list[str]:
         """Requirements of the companions, at exactly the matching version.
 
-        A build for one CUDA version carries a local label (`0.6.13+cu128`), which `==` without a label accepts (PEP 440).
+        A build for one CUDA version carries a local label (`0.6.13+cu128`), which `==` without a label accepts (PEP
+        440).
         """
         return [f"{name}=={self.version}" for name in COMPANIONS]
 

@@ -80,7 +80,7 @@ def pip_freeze(environment: str, uv: str | None) -> Export:
             return Export(name, result.stdout, "pip freeze")
     lines = [
         f"{found.name} @ {found.origin}" if found.origin else f"{found.name}=={found.version}"
-        for _, found in sorted(distributions.installed(environment).items())
+        for _name, found in sorted(distributions.installed(environment).items())
     ]
     return Export(name, "".join(f"{line}\n" for line in lines), "the environment's metadata")
 
@@ -135,7 +135,7 @@ def conda_export(environment: str) -> Export | None:
             return Export(name, result.stdout, "conda env export")
     pip = [
         f"{found.name}=={found.version}"
-        for _, found in sorted(distributions.installed(environment).items())
+        for _name, found in sorted(distributions.installed(environment).items())
         if found.installer != "conda"
     ]
     return Export(name, _from_manifests(environment, pip), "conda-meta")

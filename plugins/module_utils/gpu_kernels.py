@@ -130,12 +130,12 @@ class Harness:
 
     def median_ms(self, run) -> float:  # type: ignore[no-untyped-def]
         """The median over single calls, warm: by CUDA events on a GPU, by the clock on a CPU."""
-        for _ in range(3):
+        for _turn in range(3):
             run()
         times = []
-        for _ in range(self.sizes["repeats"]):
+        for _turn in range(self.sizes["repeats"]):
             if self.mode == "gpu":
-                start, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
+                start, end = (self.torch.cuda.Event(enable_timing=True) for _turn in range(2))
                 start.record()
                 run()
                 end.record()
@@ -418,7 +418,7 @@ def flashinfer_sampling(harness, request):  # type: ignore[no-untyped-def]
         figures["first_call_seconds"] = round(seconds, 4)
         harness.check_device(tokens)
         # One draw could be right by luck, and always the most likely token would be inside the mask too.
-        draws = torch.stack([tokens, *(run() for _ in range(19))]).cpu().long()
+        draws = torch.stack([tokens, *(run() for _turn in range(19))]).cpu().long()
         figures["error"] = judge_draws(torch, draws, probabilities, allowed)
         figures["median_ms"] = harness.median_ms(run)
     except Finding as finding:
@@ -487,7 +487,12 @@ def overall_origin(modules: list[dict]) -> str:
 
 def triton_cache_files() -> set:
     folder = os.environ.get("TRITON_CACHE_DIR") or os.path.join(os.path.expanduser("~"), ".triton", "cache")
-    return {os.path.join(root, file) for root, _, files in os.walk(folder) for file in files if file.endswith(".cubin")}
+    return {
+        os.path.join(root, file)
+        for root, _folders, files in os.walk(folder)
+        for file in files
+        if file.endswith(".cubin")
+    }
 
 
 class Origin:
@@ -631,4 +636,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -146,10 +146,10 @@ def owners(tree: str, paths: list[str]) -> list[str]:
     for site in distributions.site_packages(tree):
         base = os.path.relpath(site, tree)
         for record in glob.glob(os.path.join(glob.escape(site), "*.dist-info", "RECORD")):
-            names = {os.path.normpath(os.path.join(base, name)) for name, _ in _rows(record)}
+            names = {os.path.normpath(os.path.join(base, name)) for name, _digest in _rows(record)}
             names.add(os.path.relpath(record, tree))
             if names & wanted:
-                name, _, version = os.path.basename(os.path.dirname(record))[: -len(".dist-info")].partition("-")
+                name, _dash, version = os.path.basename(os.path.dirname(record))[: -len(".dist-info")].partition("-")
                 found.add(f"{distributions.canonical(name)}=={version}")
     return sorted(found)
 
@@ -158,7 +158,7 @@ def wrong_contents(tree: str, hashes: dict[str, str]) -> list[str]:
     """The files whose contents are not those of their recorded hash; the slow part of a deep proof."""
     told = []
     for path, value in sorted(hashes.items()):
-        algorithm, _, expected = value.partition("=")
+        algorithm, _equals, expected = value.partition("=")
         if not expected or algorithm not in hashlib.algorithms_guaranteed or _in_cache(path):
             continue
         digest = hashlib.new(algorithm)

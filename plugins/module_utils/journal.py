@@ -217,7 +217,7 @@ def told(owner: dict[str, Any]) -> str:
     since = f" since {told_time(owner['since'])}" if owner.get("since") else ""
     return (
         f"{owner.get('label') or 'a run'} of {owner.get('user') or 'somebody'} on control node "
-        f"{str(owner.get('controller', '')).split('/')[0] or 'unknown'} (process {owner.get('pid')}, "
+        f"{str(owner.get('controller', '')).split('/', 1)[0] or 'unknown'} (process {owner.get('pid')}, "
         f"host {owner.get('host')}){since}"
     )
 

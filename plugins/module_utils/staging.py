@@ -71,5 +71,6 @@ class Stage:
 
 def unavailable(timeout: float = 20) -> str | None:
     """Why no mount namespace can be had here, or None when one can (tried for real: kernels and sandboxes differ)."""
-    result = Stage("/mnt", "/tmp").run(["true"], timeout=timeout)
+    # Any two folders will do, and these are on every Linux.
+    result = Stage("/mnt", "/usr").run(["true"], timeout=timeout)
     return None if result.ok else result.outcome(lines=3)

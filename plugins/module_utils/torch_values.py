@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The three values that say which PyTorch an environment has, and whether they are the expected one.
 
-The package index's own `torch==2.8.0` wheel *is* the CUDA 12.8 build: its metadata says `2.8.0`, `torch.__version__` says
+The package index's own `torch==2.8.0` wheel *is* the CUDA 12.8 build: its metadata says `2.8.0`, `torch.__version__`
+says
 `2.8.0+cu128` and `torch.version.cuda` says `12.8`. PyTorch's own index labels the metadata as well. Each value alone
 can therefore be right while the build is wrong.
 """
@@ -76,7 +77,8 @@ def check_expected(expected: str) -> str | None:
 def mismatches(values: dict, expected: str) -> list[str]:
     """How the values differ from `expected`, one sentence each; an empty list means that all three agree.
 
-    A version with a local label (`2.8.0+cu128`) must be matched exactly by `torch.__version__`, by the metadata as far as
+    A version with a local label (`2.8.0+cu128`) must be matched exactly by `torch.__version__`, by the metadata as
+    far as
     that has a label at all, and by `torch.version.cuda`. A version without label leaves the label open. A specifier is
     matched as PEP 440 says.
     """

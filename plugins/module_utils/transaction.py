@@ -614,7 +614,8 @@ class Transaction:
         if not os.path.isdir(folder):
             raise Refused(f"export_dir: {folder} is no folder")
         owner = self._owner_ids
-        assert owner is not None  # the environment was just looked at
+        if owner is None:
+            raise Refused(f"{self.environment} is gone; it was there a moment ago")
         now = datetime.datetime.now()
         done = []
         for export in (freeze.pip_freeze(self.environment, self.options.uv), freeze.conda_export(self.environment)):

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, distributions
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 
-
 # How uv 0.13.9 says that a version, or a package, is not there.
 _NO_VERSION = re.compile(
     r"there (?:is|are) no versions? of \S+|\S+ was not found in the (?:package registry|provided package locations)"

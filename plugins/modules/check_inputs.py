@@ -13,7 +13,8 @@ version_added: 0.1.0
 author:
   - The ocrfleet.gpu_stack contributors (@ocrfleet)
 description:
-  - Looks at every variable that begins with C(fi_) or with the name of one of this collection's roles. One that no role knows is an
+  - Looks at every variable that begins with C(fi_) or with the name of one of this collection's roles. One that no
+    role knows is an
     error that names the nearest right name; one with a wrong type or choice is an error too. All are listed at once.
   - Runs on the control node. No host is asked and nothing is touched.
 options:

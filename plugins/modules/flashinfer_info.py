@@ -390,7 +390,9 @@ def judge(found: dict) -> tuple[list[str], list[str]]:
         parts.append(nvidia.preflight(found["gpu"], found["probe"]["torch_cuda"], found["probe"]["architectures"]))
     if found["gpu"].absent:
         parts.append(([], [found["gpu"].absent]))
-    return [text for problems, _ in parts for text in problems], [text for _, remarks in parts for text in remarks]
+    return [text for problems, _remarks in parts for text in problems], [
+        text for _problems, remarks in parts for text in remarks
+    ]
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ version_added: 0.1.0
 author:
   - The ocrfleet.gpu_stack contributors (@ocrfleet)
 description:
-  - The installed vllm decides. Its attention path calls FlashInfer with a fixed number of arguments, so a newer FlashInfer
+  - The installed vllm decides. Its attention path calls FlashInfer with a fixed number of arguments, so a newer
+    FlashInfer
     imports well and fails at the first request. vllm says what it was built against in its extra C(flashinfer).
   - Reads files only; no Python of the environment is started, and nothing is changed.
 extends_documentation_fragment:

@@ -13,8 +13,10 @@ version_added: 0.1.0
 author:
   - The ocrfleet.gpu_stack contributors (@ocrfleet)
 description:
-  - Reads what the stack needs to know of a machine, and lists everything that stands in the way in C(problems), all at once.
-  - Also answers the one question of a machine that may be done already. It is C(converged) when its evidence was made for the same
+  - Reads what the stack needs to know of a machine, and lists everything that stands in the way in C(problems), all
+    at once.
+  - Also answers the one question of a machine that may be done already. It is C(converged) when its evidence was
+    made for the same
     inputs, no check in it failed, and the environment's packages are whole and the same as then.
   - Changes nothing. Judging is left to the caller, so that a fleet's problems can be shown side by side.
 options:
@@ -143,7 +145,8 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distribu
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import Sources, Uv
 
-# The share of a new environment's space that adding FlashInfer to one that is there may need (a clone is made of links).
+# The share of a new environment's space that adding FlashInfer to one that is there may need (a clone is made of
+# links).
 EXISTING_SHARE = 0.1
 
 
@@ -218,7 +221,7 @@ def find_problems(params: dict, seen: dict) -> list[str]:
 
 
 def privilege_problems(missing: list[str]) -> list[str]:
-    """System packages are missing and nobody here could install them. A password for sudo may still come from Ansible."""
+    """System packages are missing and there is no sudo. (A password for a sudo that is there may come from Ansible.)"""
     if not missing or os.geteuid() == 0 or shutil.which("sudo"):
         return []
     return [

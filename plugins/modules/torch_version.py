@@ -14,16 +14,19 @@ author:
   - The ocrfleet.gpu_stack contributors (@ocrfleet)
 description:
   - Reads three values, because each alone can be right while the build is wrong. These are the version in the wheel's
-    metadata, C(torch.__version__) and C(torch.version.cuda). The package index's own wheel of PyTorch 2.8.0 is the CUDA 12.8 build,
+    metadata, C(torch.__version__) and C(torch.version.cuda). The package index's own wheel of PyTorch 2.8.0 is the
+    CUDA 12.8 build,
     yet its metadata says C(2.8.0) without a label.
-  - Works when torch is missing, raises, crashes the interpreter or hangs. Each of these is an answer, within O(timeout).
+  - Works when torch is missing, raises, crashes the interpreter or hangs. Each of these is an answer, within
+    O(timeout).
   - Needs no GPU and changes nothing.
 extends_documentation_fragment:
   - ocrfleet.gpu_stack.environment
 options:
   expected:
     description:
-      - Version that the environment must have. With a local label, such as V(2.8.0+cu128), the label and the CUDA version it
+      - Version that the environment must have. With a local label, such as V(2.8.0+cu128), the label and the CUDA
+        version it
         stands for must agree too. Without a label any build of that version will do.
       - A specifier such as V(>=2.8,<2.9) is matched as PEP 440 says.
       - Without this option the module reports and does not judge.

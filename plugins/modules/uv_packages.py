@@ -13,9 +13,11 @@ version_added: 0.1.0
 author:
   - The ocrfleet.gpu_stack contributors (@ocrfleet)
 description:
-  - Resolves the requirements against what is installed, with the protected packages as constraints, and refuses with the offending
+  - Resolves the requirements against what is installed, with the protected packages as constraints, and refuses with
+    the offending
     packages named when one of them, or the CUDA major version, would move.
-  - Then installs exactly what was planned, with every downloaded file held against a hash, and at the end holds the whole
+  - Then installs exactly what was planned, with every downloaded file held against a hash, and at the end holds the
+    whole
     environment against every C(RECORD). The installer's exit code is not trusted; uv, killed in the middle of an
     install and run again, exits 0 with files missing.
   - Distributions that are already damaged are installed again at their own version, and returned as C(plan.repaired).
@@ -24,7 +26,8 @@ extends_documentation_fragment:
 options:
   uv:
     description:
-      - Path of the uv binary on the host. The plan is read from a preview format, so use the version that this collection pins.
+      - Path of the uv binary on the host. The plan is read from a preview format, so use the version that this
+        collection pins.
     type: path
     required: true
   requirements:
@@ -59,7 +62,8 @@ options:
     default: []
   cuda_major:
     description:
-      - CUDA major version of the environment. Packages that belong to another one are excluded from the resolution, and when there
+      - CUDA major version of the environment. Packages that belong to another one are excluded from the resolution,
+        and when there
         is no solution without them the request is refused.
     type: int
   allow_cuda:
@@ -70,7 +74,8 @@ options:
     default: []
   no_build_isolation:
     description:
-      - Names of packages that, when they must be built, are built against what the environment holds. With build isolation
+      - Names of packages that, when they must be built, are built against what the environment holds. With build
+        isolation
         a build may fetch the newest torch for itself, and constraints do not reach it.
     type: list
     elements: str
@@ -123,7 +128,8 @@ options:
     type: path
   progress:
     description:
-      - File on the host that uv's messages are added to while it installs. Filled in by the action plugin, which shows them.
+      - File on the host that uv's messages are added to while it installs. Filled in by the action plugin, which
+        shows them.
     type: path
   timeout:
     description:
@@ -187,12 +193,14 @@ left_out:
   type: list
   elements: dict
 excluded:
-  description: Packages of another CUDA major version that the resolver did without, with C(name), C(version), C(cuda_major).
+  description: Packages of another CUDA major version that the resolver did without, with C(name), C(version),
+    C(cuda_major).
   returned: when the request could be resolved
   type: list
   elements: dict
 lock:
-  description: The requirements text, with hashes, that was installed. Empty when there was nothing to install or in check mode.
+  description: The requirements text, with hashes, that was installed. Empty when there was nothing to install or in
+    check mode.
   returned: when the request could be resolved
   type: str
 seconds:
@@ -215,11 +223,12 @@ offending:
   elements: dict
 """
 
+import dataclasses
 import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, package_plan
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, journal, package_plan
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import Failed, Sources, Unsatisfiable, Uv
 
@@ -311,7 +320,13 @@ def apply(uv: Uv, plan: package_plan.Plan, lock: str) -> str:
     wanted = package_plan.locked_versions("\n".join(pins))
     if not plan.lock_used or not wanted.items() <= package_plan.locked_versions(lock).items():
         lock = uv.lock(pins)
-    uv.install(pins, lock, reinstall=[damage.name for damage in plan.damaged])
+    try:
+        # Inherited by uv, the lock keeps the next run waiting should this one be killed and uv live on.
+        with journal.work_lock(journal.state_dir(uv.stage.environment)) as descriptors:
+            locked = dataclasses.replace(uv, pass_fds=descriptors)
+            locked.install(pins, lock, reinstall=[damage.name for damage in plan.damaged])
+    except journal.LockBusy as busy:
+        raise Failed(str(busy)) from None
     still = distributions.damaged(uv.stage.tree)
     if still:
         listed = "; ".join(f"{damage.name}: {damage.problems[0]}" for damage in still[:5])

@@ -92,9 +92,8 @@ def test_a_broken_torch_is_an_answer(tmp_path, torch, problem):
     # The interpreter is the system's; -I ignores PYTHONPATH, so the site folder is named by a pyvenv-less stub.
     python = tree / "bin/python"
     python.unlink()
-    python.write_text(
-        f'#!/bin/sh\nshift\nexec python3 -c "import sys; sys.path.insert(0, \'{package.parents[1]}\'); exec(sys.argv[1])" "$2"\n'
-    )
+    start = f"import sys; sys.path.insert(0, {str(package.parents[1])!r}); exec(sys.argv[1])"
+    python.write_text(f'#!/bin/sh\nshift\nexec python3 -c "{start}" "$2"\n')
     python.chmod(0o755)
     found = torch_values.read(Stage(str(tree)), timeout=2)
     assert found["metadata"] == "2.8.0"
