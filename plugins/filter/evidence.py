@@ -51,14 +51,9 @@ def _notes(method: dict) -> list[str]:
 
 def _transaction(results: dict) -> dict:
     """Where the transaction stands, and what the proof says where there is one."""
-    last = next(
-        (
-            results[name]["transaction"]
-            for name in ("restored", "promoted", "begun")
-            if results.get(name, {}).get("transaction")
-        ),
-        {},
-    )
+    last: dict = {}
+    for name in ("begun", "promoted", "restored"):
+        last = results.get(name, {}).get("transaction") or last
     kept = ("id", "state", "strategy", "strategy_reason", "baseline_id", "exports")
     transaction = {name: last[name] for name in kept if last.get(name)}
     proof = results.get("proof", {}).get("proof")
