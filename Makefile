@@ -32,6 +32,10 @@ lock: env ## Renew requirements.lock from pyproject.toml
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal \
 	    pyproject.toml --group dev -o requirements.lock
 
+.PHONY: tables
+tables: env ## Renew the tables of variables in the roles' READMEs
+	@python tools/role_tables.py
+
 .PHONY: check
 check: lint unit ## The fast half of the tests: lint and unit tests
 

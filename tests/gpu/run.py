@@ -70,7 +70,7 @@ def module(name: str, arguments: dict, *flags: str) -> dict:
     done = subprocess.run([*argv, "-a", json.dumps(arguments), *flags], env=env, text=True, capture_output=True)
     try:
         with open(os.path.join(tree, "localhost"), encoding="utf-8") as file:
-            return json.load(file)  # type: ignore[no-any-return]
+            return {**json.load(file), "failed": done.returncode != 0}  # the tree callback drops `failed`
     except OSError:
         sys.exit(f"ansible gave no result for {name}:\n{done.stdout}\n{done.stderr}")
 

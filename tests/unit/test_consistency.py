@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import role_tables
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,3 +51,9 @@ def test_every_module_is_linked_into_library():
 def test_the_versions_of_collection_and_tools_are_one():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert load(ROOT / "galaxy.yml")["version"] == project["version"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_table_in_the_readme_is_what_the_argument_specs_say(role):
+    readme = (ROOT / "roles" / role / "README.md").read_text(encoding="utf-8")
+    assert role_tables.with_table(readme, role_tables.table(ROOT / "roles" / role)) == readme, "run `make tables`"
