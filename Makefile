@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+FAULTS_KILLS ?= 25
 STACK_ROOT ?= $(HOME)/.local/share/ocrfleet
 SITE_ARGS = $(if $(FI_METHOD),-e fi_method=$(FI_METHOD)) $(if $(filter command line environment,$(origin STACK_ROOT)),-e stack_root=$(STACK_ROOT)) $(ANSIBLE_ARGS)
 
@@ -32,6 +33,10 @@ lock: env ## Renew requirements.lock from pyproject.toml
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal \
 	    pyproject.toml --group dev -o requirements.lock
 
+.PHONY: stack-locks
+stack-locks: env ## Renew the locks that the roles pytorch and olmocr install from
+	@eval "$$(.venv/bin/python tools/index_environment.py)" && tools/stack_locks
+
 .PHONY: tables
 tables: env ## Renew the tables of variables in the roles' READMEs
 	@python tools/role_tables.py
@@ -52,8 +57,12 @@ unit: env ## Unit tests
 	python -m pytest tests/unit
 
 .PHONY: test-faults
-test-faults: env ## Tests that kill, fill and break on purpose
-	python -m pytest tests/faults
+test-faults: env ## Kill, fill and break on purpose, FAULTS_KILLS times (200 is the full run)
+	FAULTS_KILLS=$(FAULTS_KILLS) python -m pytest tests/faults
+
+.PHONY: bench-transaction
+bench-transaction: env ## Time freeze, clone, promote, restore beside the ways by hand, on a copy of the stack's environment
+	python benchmarks/transaction.py "$(STACK_ROOT)/envs/olmocr-optimized"
 
 .PHONY: build
 build: env ## Build the collection into dist/

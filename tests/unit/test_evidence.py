@@ -1,0 +1,61 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+from ansible_collections.ocrfleet.gpu_stack.plugins.filter.evidence import evidence
+
+CHECKS = [
+    {"name": "torch", "title": "PyTorch", "status": "passed", "seen": {"version": "2.8.0+cu128"}, "seconds": 4.0},
+    {"name": "cuda", "title": "CUDA", "status": "not_run", "seen": None, "seconds": None},
+]
+METHOD = {
+    "plan": {"added": [{"name": "flashinfer-python", "version": "0.3.1"}], "changed": []},
+    "left_out": [{"requirement": "flashinfer-cubin==0.3.1", "reason": "there is no version of it"}],
+    "excluded": [{"name": "cuda-bindings", "version": "13.5.0", "cuda_major": 13}],
+    "seconds": 7.5,
+}
+
+
+@pytest.mark.parametrize(
+    ("results", "verdict"),
+    [
+        ({"checks": CHECKS}, "verified"),
+        ({"checks": CHECKS, "check_mode": True}, "planned"),
+        ({"checks": CHECKS, "failure": "it broke"}, "failed"),
+        ({"check_mode": True, "failure": "it broke"}, "failed"),
+    ],
+)
+def test_the_result_follows_failure_and_mode(results, verdict):
+    assert evidence(results)["result"] == verdict
+
+
+def test_what_was_left_out_and_kept_out_is_noted_with_the_reason():
+    assert evidence({"method_result": METHOD})["notes"] == [
+        "flashinfer-cubin==0.3.1 left out: there is no version of it",
+        "cuda-bindings 13.5.0 kept out: it is for CUDA 13",
+    ]
+
+
+def test_times_are_those_of_the_steps_and_of_the_whole():
+    made = evidence({"steps": {"FlashInfer": METHOD, "PyTorch": {}}, "checks": CHECKS, "started": 100.0, "now": 160.0})
+    assert made["timings"] == {"FlashInfer": 7.5, "verify": 4.0, "all together": 60.0}
+    assert made["finished"] == "1970-01-01T00:02:40Z"
+
+
+def test_the_last_word_on_the_transaction_counts():
+    made = evidence(
+        {
+            "begun": {"transaction": {"id": "a", "state": "open"}},
+            "restored": {"transaction": {"id": "a", "state": "restored"}},
+            "proof": {"proof": {"equal": True, "checked_files": 9, "damaged": [], "differences": [], "seconds": 1}},
+        }
+    )
+    assert made["transaction"]["state"] == "restored"
+    assert made["transaction"]["proof"] == {"equal": True, "checked_files": 9, "damaged": [], "differences": []}
+
+
+def test_a_run_that_failed_at_once_still_gives_evidence():
+    made = evidence({"failure": "no", "version": None, "method_result": {}})
+    assert (made["versions"], made["plan"], made["fingerprint"]) == ({}, [], "")
