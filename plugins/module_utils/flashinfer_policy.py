@@ -56,9 +56,12 @@ def declared_by_vllm(installed: dict[str, Distribution]) -> str | None:
 
 def select(wanted: str, installed: dict[str, Distribution], default: str) -> Selection:
     """`wanted` is a version or `auto`; `default` is taken when no installed vllm declares one."""
-    if wanted != "auto":
-        return Selection(wanted, "fi_version names it")
     declared = declared_by_vllm(installed)
+    if wanted != "auto":
+        warning = (
+            f", though the installed vllm {installed['vllm'].version} was built against {declared}" if declared else ""
+        )
+        return Selection(wanted, "fi_version names it" + (warning if wanted != declared else ""))
     if declared:
         return Selection(
             declared, f"the installed vllm {installed['vllm'].version} declares it in its flashinfer extra"

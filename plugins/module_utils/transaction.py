@@ -90,6 +90,7 @@ class Options:
     keep: int = 3
     baseline: str = ""
     export_dir: str = ""
+    source: str = ""
     services: list[str] = field(default_factory=list)
     uv: str = ""
     deep: bool = False
@@ -215,6 +216,7 @@ class Transaction:
             else:
                 continue
             told = {name: meta[name] for name in ("id", "created", "torch", "packages")}
+            told["flashinfer"] = meta.get("flashinfer")
             found.append({**told, "path": path})
         return found
 
@@ -435,8 +437,22 @@ class Transaction:
                     clone.remove(self._folder(identifier), self.held)
             self._check_exchange()
             self._refuse_damage()
+            if strategy == "in_place" and self._source() != self.environment:
+                raise Refused(
+                    "a candidate made from a kept baseline needs the strategy staged, and this host has in_place; "
+                    "put the baseline back first (action: restore), then begin without source"
+                )
             self._begin(strategy, reason)
             return recovered
+
+    def _source(self) -> str:
+        """The tree that the candidate is cloned from: the environment, or a kept baseline. Raises Refused."""
+        if not self.options.source:
+            return self.environment
+        kept = {found["id"]: found["path"] for found in self._baselines(self._read().get("transaction"))}
+        if self.options.source not in kept:
+            raise Refused(f"no baseline {self.options.source} is kept; kept are: {', '.join(kept) or 'none'}")
+        return str(kept[self.options.source])
 
     def _check_environment(self) -> None:
         tree = self.environment
@@ -565,8 +581,10 @@ class Transaction:
                 journal.give(folder, self._owner_ids)
         exports = self._export(identifier)
         entries, listed = self._freeze()
-        copies = clone.must_copy(entries, listed)
-        short = clone.shortage(self.state_dir, entries, copies)
+        source = self._source()
+        wanted = entries if source == self.environment else inventory.take(source)
+        copies = clone.must_copy(wanted, listed if source == self.environment else inventory.recorded(source))
+        short = clone.shortage(self.state_dir, wanted, copies)
         if short:
             raise Refused(short)
         packages = freeze.packages(self.environment)
@@ -581,6 +599,7 @@ class Transaction:
             "exports": exports,
             "packages": len(packages),
             "torch": freeze.torch_version(self.environment),
+            "flashinfer": packages.get("flashinfer-python", {}).get("version"),
             "baseline_ino": _inode(self.environment),
             "result_ino": None,
         }
@@ -592,8 +611,8 @@ class Transaction:
         self._put_meta(meta)
         record.update(state="cloning", clone=meta["clone"], exports=exports, baseline_ino=meta["baseline_ino"])
         self._write(record, owner)
-        clone.make(self.environment, self._tree(identifier), copies, reflink, self.held)
-        changed = inventory.differences(entries, inventory.take(self._tree(identifier)))
+        clone.make(source, self._tree(identifier), copies, reflink, self.held)
+        changed = inventory.differences(wanted, inventory.take(self._tree(identifier)))
         changed = changed or inventory.differences(entries, inventory.take(self.environment))
         if changed:
             raise Refused(
@@ -897,7 +916,12 @@ class Transaction:
     def _superfluous(self, record: Record) -> list[str]:
         kept = [name for name in self._identifiers() if self._meta(name) and _inode(self._tree(name))]
         bare = [identifier for identifier in self._identifiers() if not _inode(self._tree(identifier))]
-        return kept[self.options.keep :] + [identifier for identifier in bare if identifier != record.get("id")]
+        superfluous = kept[self.options.keep :]
+        if all(self._meta(name).get("flashinfer") for name in kept[: self.options.keep]):
+            # The way back to an environment without FlashInfer, and what other versions of it start from.
+            plain = next((name for name in superfluous if not self._meta(name).get("flashinfer")), None)
+            superfluous = [name for name in superfluous if name != plain]
+        return superfluous + [identifier for identifier in bare if identifier != record.get("id")]
 
     # --- proof --------------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,8 @@ options:
       - V(restore) makes the environment the baseline again at whatever state, and fails when the proof does not hold.
       - V(discard) drops the candidate and goes on owning the environment.
       - V(prove) compares the environment with a baseline.
-      - V(prune) removes all but the newest baselines and ends the ownership of this run.
+      - V(prune) removes all but the newest baselines and ends the ownership of this run. The newest one without
+        FlashInfer is always kept.
     type: str
     required: true
     choices: [status, recover, begin, promote, restore, discard, prove, prune]
@@ -52,6 +53,12 @@ options:
     default: 3
   baseline:
     description: The baseline for V(restore) and V(prove). The default is that of the last transaction, else the newest.
+    type: str
+  source:
+    description:
+      - A kept baseline that V(begin) makes the candidate from, instead of the environment as it is.
+      - So another release of FlashInfer starts from the environment without any, and not from what an earlier one left.
+        The environment as it is stays the baseline of the transaction.
     type: str
   export_dir:
     description:
@@ -161,7 +168,7 @@ transaction:
       returned: always
     baselines:
       description: The baselines that can be had, newest first, each with C(id), C(created), C(torch), C(packages),
-        C(path).
+        C(flashinfer) (null without), C(path).
       type: list
       elements: dict
       returned: always
@@ -221,6 +228,7 @@ def options(params: dict[str, Any]) -> transaction.Options:
         strategy=params["strategy"],
         keep=params["keep"],
         baseline=params["baseline"] or "",
+        source=params["source"] or "",
         export_dir=params["export_dir"] or "",
         services=params["services"],
         uv=params["uv"] or "",
@@ -277,6 +285,7 @@ def main() -> None:
             "state_dir": {"type": "path"},
             "keep": {"type": "int", "default": 3},
             "baseline": {"type": "str"},
+            "source": {"type": "str"},
             "export_dir": {"type": "path"},
             "services": {"type": "list", "elements": "str", "default": []},
             "uv": {"type": "path"},

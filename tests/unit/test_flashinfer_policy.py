@@ -23,7 +23,14 @@ VLLM_0_11 = vllm("0.11.0", "torch==2.8.0", 'flashinfer-python==0.3.1; extra == "
         ("auto", vllm("0.9", "torch"), "0.2", "declares none"),
         ("auto", vllm("0.9", "flashinfer-python==9; extra == 'other'"), "0.2", "declares none"),
         ("auto", {}, "0.2", "no vllm is installed"),
-        ("0.6.13", VLLM_0_11, "0.6.13", "fi_version names it"),
+        (
+            "0.6.13",
+            VLLM_0_11,
+            "0.6.13",
+            "fi_version names it, though the installed vllm 0.11.0 was built against 0.3.1",
+        ),
+        ("0.3.1", VLLM_0_11, "0.3.1", "fi_version names it"),
+        ("0.6.13", {}, "0.6.13", "fi_version names it"),
     ],
 )
 def test_selection(wanted, installed, version, said):

@@ -523,3 +523,31 @@ def test_the_journal_is_plain_json(bench: Bench) -> None:
     body = json.loads(Path(bench.work().journal_path).read_text())["body"]
     assert body["transaction"]["state"] == "open"
     assert body["owner"]["pid"] == 10
+
+
+def test_another_release_starts_from_the_baseline_without_any(bench: Bench) -> None:
+    bench.work().begin()
+    plain = bench.work().describe()["baseline_id"]
+    add_distribution(bench.tree(), "flashinfer_python", "0.3.1", {"flashinfer/__init__.py": "\n"})
+    add_distribution(bench.tree(), "only_for_0_3", "1", {"only.py": "\n"})
+    bench.work().promote()
+    bench.work().prune()
+
+    bench.work(source=plain).begin()
+    assert not (bench.tree() / SITE / "only.py").exists()
+    assert (bench.environment / SITE / "only.py").exists()  # production is as it was
+    add_distribution(bench.tree(), "flashinfer_python", "0.5.3", {"flashinfer/__init__.py": "# newer\n"})
+    bench.work().promote()
+    bench.work(keep=1).prune()
+
+    told = bench.work().describe()["baselines"]
+    assert [found["flashinfer"] for found in told] == ["0.3.1", None]  # the plain one outlives its turn
+    assert not (bench.environment / SITE / "only.py").exists()
+    bench.work(baseline=plain).restore()
+    assert inventory.differences(bench.before, inventory.take(str(bench.environment))) == []
+
+
+def test_a_source_that_is_not_kept_is_refused(bench: Bench) -> None:
+    with pytest.raises(transaction.Refused, match="no baseline nonsense is kept"):
+        bench.work(source="nonsense").begin()
+    assert inventory.differences(bench.before, inventory.take(str(bench.environment))) == []
