@@ -9,6 +9,8 @@ Requests are handed over as a `pyproject.toml`, because that is where uv takes a
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import json
 import os
 import re
@@ -143,7 +145,7 @@ class Uv:
             return ""
         arguments = ["compile", "--no-deps", "--generate-hashes", "--no-header", "--no-annotate"]
         arguments += [*self._build_flags(), self._request(pins)]
-        return self._run(*arguments).stdout
+        return add_local_hashes(self._run(*arguments).stdout, self.sources.find_links)
 
     def obtainable(self, requirement: str) -> str | None:
         """Why `requirement` cannot be had from the sources, or None when it can."""
@@ -165,6 +167,42 @@ class Uv:
         for name in reinstall:
             arguments += ["--reinstall-package", name]
         self._run(*arguments, log=self.progress)
+
+
+def _local_files(folders: tuple[str, ...], pin: str) -> list[str]:
+    """The wheels and source archives of a pin (`name==version`) in local folders."""
+    name, _equals, version = pin.partition("==")
+    found = []
+    for folder in folders:
+        for path in sorted(glob.glob(os.path.join(glob.escape(folder.removeprefix("file://")), "*"))):
+            stem = re.sub(r"(\.whl|\.tar\.gz|\.zip)$", "", os.path.basename(path))
+            parts = stem.split("-")
+            if stem != os.path.basename(path) and distributions.canonical(parts[0]) == distributions.canonical(name):
+                found += [path] if parts[1:2] == [version] else []
+    return found
+
+
+def add_local_hashes(lock: str, folders: tuple[str, ...]) -> str:
+    """Give the pins that lie in local folders their hashes, which uv (0.13.9) writes for an index only.
+
+    Raises Failed for a pin that no hash can be had for: nothing is installed without one.
+    """
+    lines = []
+    for line in lock.splitlines():
+        lines.append(line)
+        if "==" not in line or line.startswith((" ", "#")) or line.endswith("\\"):
+            continue
+        pin = line.split(";")[0].strip()
+        hashes = []
+        for path in _local_files(folders, pin):
+            with open(path, "rb") as file:
+                hashes.append(f"    --hash=sha256:{hashlib.sha256(file.read()).hexdigest()}")
+        if not hashes:
+            raise Failed(
+                f"{pin}: its source gives no hash to hold the download against, and it lies in no local folder"
+            )
+        lines[-1] = " \\\n".join([line, *hashes])
+    return "\n".join(lines) + "\n"
 
 
 def merge_changes(listed: list[dict]) -> list[Change]:

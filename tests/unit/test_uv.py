@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 
@@ -149,3 +150,21 @@ Downloading sympy (6.0MiB)
 )
 def test_progress_is_one_line_of_uvs_messages(messages, line):
     assert action.describe(messages) == line
+
+
+def test_files_in_local_folders_get_the_hashes_that_uv_leaves_out(tmp_path):
+    (tmp_path / "Flash_Infer-1.0-py3-none-any.whl").write_bytes(b"wheel")
+    (tmp_path / "flash_infer-1.0.tar.gz").write_bytes(b"archive")
+    (tmp_path / "flash_infer-1.0.1.tar.gz").write_bytes(b"another release")
+    lock = "flash-infer==1.0\nsix==1.17.0 \\\n    --hash=sha256:aa\n"
+    made = uv.add_local_hashes(lock, (str(tmp_path),))
+    hashes = [hashlib.sha256(data).hexdigest() for data in (b"wheel", b"archive")]
+    assert made == (
+        f"flash-infer==1.0 \\\n    --hash=sha256:{hashes[0]} \\\n    --hash=sha256:{hashes[1]}\n"
+        "six==1.17.0 \\\n    --hash=sha256:aa\n"
+    )
+
+
+def test_what_has_no_hash_at_all_is_not_installed(tmp_path):
+    with pytest.raises(uv.Failed, match="six==1.17.0: its source gives no hash"):
+        uv.add_local_hashes("six==1.17.0\n", (str(tmp_path),))
