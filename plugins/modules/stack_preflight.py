@@ -239,7 +239,7 @@ def index_problem(params: dict, python: str, folder: str) -> str | None:
         return None
     return (
         f"index: expected to find {params['probe_requirement']} in the package index, uv says: {reason}; "
-        "check the network, or point stack_sources to a mirror"
+        "check the network, or point stack_default_index to a mirror"
     )
 
 

@@ -228,7 +228,7 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, journal, package_plan
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, journal, package_plan, staging
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import Failed, Sources, Unsatisfiable, Uv
 
@@ -351,6 +351,13 @@ def main() -> None:
             reason="no_environment",
             msg=f"{params['environment']} is no Python environment: expected an interpreter at "
             f"{uv.stage.tree}/bin/python, found none. Create it with the role python_env, or correct the path.",
+        )
+    unavailable = staging.unavailable() if params["candidate"] else None
+    if unavailable:
+        module.fail_json(
+            reason="no_namespace",
+            msg=f"{params['candidate']} can only be worked on in a private mount namespace, and none can be had here: "
+            f"{unavailable}. Return to the baseline first (fi_method=none), or allow user namespaces.",
         )
     if not os.access(uv.binary, os.X_OK):
         module.fail_json(reason="no_uv", msg=f"Expected uv at {uv.binary}, found nothing that can be run there.")
