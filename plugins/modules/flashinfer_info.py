@@ -17,16 +17,9 @@ description:
     described as well as a healthy one.
   - The module does not fail because of what it finds. See RV(problems).
   - Run it as the user that runs OlmOCR, for caches and environment variables are that user's.
+extends_documentation_fragment:
+  - ocrfleet.gpu_stack.environment
 options:
-  environment:
-    description: The Python environment, as the folder that holds C(bin/python).
-    type: path
-    required: true
-  candidate:
-    description:
-      - A copy of the environment that is to take its place.
-      - It is mounted over O(environment) for the processes of this module only, so that it is seen where it will be.
-    type: path
   env:
     description:
       - Environment variables that OlmOCR is started with, for example C(VLLM_USE_FLASHINFER_SAMPLER) or C(CUDA_HOME).

@@ -18,16 +18,9 @@ description:
     output that was never written is not taken for a result.
   - All kernels share one process. Where one crashes or hangs, it is reported and the others go on in a new process.
   - Run it as the user that runs OlmOCR, for that user's caches, device permissions and limits are what matters.
+extends_documentation_fragment:
+  - ocrfleet.gpu_stack.environment
 options:
-  environment:
-    description: The Python environment, as the folder that holds C(bin/python).
-    type: path
-    required: true
-  candidate:
-    description:
-      - A copy of the environment that is to take its place.
-      - It is mounted over O(environment) for the processes of this module only, so that it is checked where it will be.
-    type: path
   kernels:
     description:
       - What to run. Name only the C(torch_) and C(triton_) kernels to check an environment without FlashInfer.
