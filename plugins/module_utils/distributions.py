@@ -82,29 +82,36 @@ def _origin(text: str) -> str:
         return ""
 
 
+def in_folder(site: str) -> dict[str, Distribution]:
+    """The distributions whose metadata lies directly in `site`, by canonical name."""
+    result: dict[str, Distribution] = {}
+    for entry in sorted(os.listdir(site)):
+        if not entry.endswith((".dist-info", ".egg-info")):
+            continue
+        path = os.path.join(site, entry)
+        metadata = "METADATA" if entry.endswith(".dist-info") else "PKG-INFO"
+        headers = _headers(_read(os.path.join(path, metadata) if os.path.isdir(path) else path))
+        stem = entry.rsplit(".", 1)[0].split("-")
+        name = (headers.get("name") or [stem[0]])[0]
+        result.setdefault(
+            canonical(name),
+            Distribution(
+                name=name,
+                version=(headers.get("version") or stem[1:2] or [""])[0],
+                path=path,
+                installer=_read(os.path.join(path, "INSTALLER")).strip(),
+                origin=_origin(_read(os.path.join(path, "direct_url.json"))),
+                requires=tuple(headers.get("requires-dist", [])),
+            ),
+        )
+    return result
+
+
 def installed(tree: str) -> dict[str, Distribution]:
     """All distributions of a prefix by canonical name. Of two with one name the first found wins, as in Python."""
     result: dict[str, Distribution] = {}
     for site in site_packages(tree):
-        for entry in sorted(os.listdir(site)):
-            if not entry.endswith((".dist-info", ".egg-info")):
-                continue
-            path = os.path.join(site, entry)
-            metadata = "METADATA" if entry.endswith(".dist-info") else "PKG-INFO"
-            headers = _headers(_read(os.path.join(path, metadata) if os.path.isdir(path) else path))
-            stem = entry.rsplit(".", 1)[0].split("-")
-            name = (headers.get("name") or [stem[0]])[0]
-            result.setdefault(
-                canonical(name),
-                Distribution(
-                    name=name,
-                    version=(headers.get("version") or stem[1:2] or [""])[0],
-                    path=path,
-                    installer=_read(os.path.join(path, "INSTALLER")).strip(),
-                    origin=_origin(_read(os.path.join(path, "direct_url.json"))),
-                    requires=tuple(headers.get("requires-dist", [])),
-                ),
-            )
+        result = {**in_folder(site), **result}
     return result
 
 

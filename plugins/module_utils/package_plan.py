@@ -13,8 +13,9 @@ import fnmatch
 import re
 from dataclasses import dataclass, field
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import cuda_guard
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import cuda_guard, needs
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Damage, Distribution, canonical
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.needs import Need
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import Change, Unsatisfiable, Uv
 
 # What `protect: [torch]` stands for: the torch family and the CUDA libraries it is linked to.
@@ -43,6 +44,7 @@ class Request:
     protect: list[str] = field(default_factory=list)  # `all`, `torch`, or names and patterns
     cuda_major: int | None = None
     allow: list[str] = field(default_factory=list)  # packages of another CUDA major version that the operator accepts
+    declared_only: bool = False  # take the requirements without their dependencies, then what they declare one by one
 
 
 @dataclass
@@ -54,6 +56,9 @@ class Plan:
     left_out: list[dict]
     excluded: list[dict]  # packages of another CUDA major version that the resolver was told to do without
     lock_used: bool
+    constraints: list[str] = field(default_factory=list)  # what was resolved under, for builds as well
+    required_by: dict[str, list[str]] = field(default_factory=dict)  # for each package that comes or moves
+    needs: list[Need] = field(default_factory=list)  # what the requirements declare, with `declared_only`
 
     @property
     def pins(self) -> list[str]:
@@ -95,21 +100,103 @@ def make(uv: Uv, request: Request, installed: dict[str, Distribution], damaged: 
     lock_used = bool(pins) and all(installed[name].version == pins[name] for name in pins if name in installed)
     lock = request.lock if lock_used else ""
 
-    changes, excluded = _resolve(uv, request, requirements, constraints, lock, kept)
+    found: list[Need] = []
+    if request.declared_only:
+        changes, excluded, found = _declared(uv, request, requirements, constraints, kept)
+    else:
+        changes, excluded = _resolve(uv, request, requirements, constraints, lock, kept)
     moved = [change for change in changes if change.name in kept]
     if moved:
         raise Refused(_moved_text(moved, requirements, ""), _as_rows(moved))
-    return Plan(changes, damaged, left_out, excluded, lock_used)
+    plan = Plan(changes, damaged, left_out, excluded, lock_used, [*constraints, *_exclusions(excluded)], needs=found)
+    plan.required_by = _required_by(uv, request, plan, requirements, installed)
+    return plan
+
+
+def _required_by(
+    uv: Uv, request: Request, plan: Plan, requirements: list[str], installed: dict[str, Distribution]
+) -> dict[str, list[str]]:
+    """Who requires each package that comes or moves. Asked only for what the requests do not name themselves."""
+    coming = {change.name: change.after for change in plan.changes if change.after}
+    named = {_name(text) for text in requirements}
+    if plan.lock_used or not coming.keys() - named:
+        return {name: [] for name in coming}
+    versions = {name: found.version for name, found in installed.items() if found.version} | coming
+    asked = requirements
+    if request.declared_only:
+        # Their own dependencies cannot be resolved, or nobody would go this way: who declares a need is known.
+        asked = [need.requirement for need in plan.needs if need.status == needs.INSTALLED]
+    told = uv.required_by(asked, versions) if asked else {}
+    declared = {_name(need.requirement) for need in plan.needs}
+    return {name: sorted({*told.get(name, []), *(named - {name} if name in declared else ())}) for name in coming}
+
+
+def _name(requirement: str) -> str:
+    return canonical(re.split(r"[^\w.-]", requirement, maxsplit=1)[0])
+
+
+def _exclusions(excluded: list[dict]) -> list[str]:
+    return [row["constraint"] for row in excluded]
+
+
+def _declared(
+    uv: Uv, request: Request, requirements: list[str], constraints: list[str], kept: dict[str, str]
+) -> tuple[list[Change], list[dict], list[Need]]:
+    """The requirements by themselves, and as much of what they declare as can be had around what is protected."""
+    changes, excluded = _resolve(uv, request, requirements, constraints, "", kept, no_deps=True)
+    found = needs.read(uv.stage, uv.declared(requirements))
+    wanted = []
+    for need in found:
+        if need.status:
+            need.reason = f"{need.installed} is installed"
+        elif canonical(need.name) in kept:
+            need.status, need.reason = needs.CONFLICTING, f"{need.installed} is installed and protected"
+        else:
+            wanted.append(need)
+    more, kept_out = _obtain(uv, request, wanted, constraints, kept)
+    known = {change.name for change in changes}
+    return changes + [change for change in more if change.name not in known], excluded + kept_out, found
+
+
+def _obtain(
+    uv: Uv, request: Request, wanted: list[Need], constraints: list[str], kept: dict[str, str]
+) -> tuple[list[Change], list[dict]]:
+    """Resolve the needs together; where that cannot be, find the ones that stand in the way and go on without them."""
+
+    def resolve(some: list[Need]) -> tuple[list[Change], list[dict]]:
+        return _resolve(uv, request, [need.requirement for need in some], constraints, "", kept) if some else ([], [])
+
+    try:
+        changes, excluded = resolve(wanted)
+    except (Unsatisfiable, Refused):
+        for need in wanted:
+            try:
+                resolve([need])
+            except Unsatisfiable as reason:
+                need.status, need.reason = needs.UNAVAILABLE, str(reason)
+            except Refused as reason:
+                need.status, need.reason = needs.CONFLICTING, str(reason)
+        changes, excluded = resolve([need for need in wanted if not need.status])
+    versions = {change.name: change.after for change in changes}
+    for need in wanted:
+        if not need.status:
+            need.status, need.reason = needs.INSTALLED, f"{versions.get(canonical(need.name))} is added"
+    return changes, excluded
 
 
 def _resolve(
-    uv: Uv, request: Request, requirements: list[str], constraints: list[str], lock: str, kept: dict[str, str]
+    uv: Uv,
+    request: Request,
+    requirements: list[str],
+    constraints: list[str],
+    lock: str,
+    kept: dict[str, str],
+    no_deps: bool = False,
 ) -> tuple[list[Change], list[dict]]:
     excluded: list[dict] = []
     for _round in range(_GUARD_ROUNDS):
-        exclusions = [row["constraint"] for row in excluded]
         try:
-            changes = uv.changes(requirements, [*constraints, *exclusions], lock)
+            changes = uv.changes(requirements, [*constraints, *_exclusions(excluded)], lock, no_deps)
         except Unsatisfiable as explanation:
             if excluded:
                 raise Refused(

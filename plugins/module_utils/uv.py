@@ -38,7 +38,7 @@ class Sources:
     """Where packages come from. Everything empty: uv's own defaults and the user's configuration."""
 
     default_index: str = ""
-    indexes: tuple[dict, ...] = ()  # name, url, packages: an index asked for just these
+    indexes: tuple[dict, ...] = ()  # name, url, packages: an index asked for just these; `flat`: a folder or page
     find_links: tuple[str, ...] = ()
     offline: bool = False
     ca_bundle: str = ""
@@ -50,6 +50,11 @@ class Sources:
         for key in ("indexes", "find_links"):
             given[key] = tuple(given.get(key, ()))
         return cls(**given)
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Where files may lie that uv writes no hash for."""
+        return (*self.find_links, *(index["url"] for index in self.indexes if index.get("flat")))
 
     def environment(self) -> dict[str, str]:
         env = {"UV_PYTHON_DOWNLOADS": "never"}
@@ -105,6 +110,7 @@ class Uv:
         for index in self.sources.indexes:
             lines += ["[[tool.uv.index]]", f"name = {json.dumps(index['name'])}"]
             lines += [f"url = {json.dumps(index['url'])}", "explicit = true"]
+            lines += ['format = "flat"'] if index.get("flat") else []
         return self._write("pyproject.toml", "\n".join(lines) + "\n")
 
     def _run(self, *arguments: str, retries: int = 3, log: str = "") -> commands.Result:
@@ -127,11 +133,23 @@ class Uv:
     def _build_flags(self) -> list[str]:
         return [flag for name in self.no_build_isolation for flag in ("--no-build-isolation-package", name)]
 
-    def changes(self, requirements: list[str], constraints: list[str], lock: str = "") -> list[Change]:
-        """What installing `requirements` would change. With `lock` (a hashed requirements text) only what it holds."""
+    def _constraint_flags(self, constraints: list[str]) -> list[str]:
+        """Constraints for what is installed, and for what a build in isolation would fetch: uv keeps the two apart."""
+        if not constraints:
+            return []
+        path = self._write("constraints.txt", "\n".join(constraints) + "\n")
+        return ["--constraints", path, "--build-constraints", path]
+
+    def changes(
+        self, requirements: list[str], constraints: list[str], lock: str = "", no_deps: bool = False
+    ) -> list[Change]:
+        """What installing `requirements` would change. With `lock` (a hashed requirements text) only what it holds.
+
+        With `no_deps` nothing that they depend on is looked at.
+        """
         arguments = ["install", "--dry-run", "--output-format", "json", *self._build_flags()]
-        arguments += ["-r", self._request(requirements)]
-        arguments += ["-c", self._write("constraints.txt", "\n".join(constraints) + "\n")]
+        arguments += ["--no-deps"] if no_deps else []
+        arguments += ["-r", self._request(requirements), *self._constraint_flags(constraints)]
         if lock:
             arguments += ["-c", self._write("lock.txt", lock)]
         output = self._run(*arguments).stdout
@@ -139,13 +157,30 @@ class Uv:
         listed = json.loads(output)["changes"] if output.strip() else []
         return merge_changes(listed)
 
+    def declared(self, requirements: list[str]) -> list[str]:
+        """What the named packages themselves declare that they need, markers and all.
+
+        A source distribution tells that only by being built, so it is: into a folder that is thrown away. The wheel
+        stays in uv's cache for the installation.
+        """
+        target = os.path.join(self.folder, "declared")
+        arguments = ["install", "--no-deps", "--target", target, "--link-mode", "copy", *self._build_flags()]
+        self._run(*arguments, "-r", self._request(requirements))
+        return [text for found in distributions.in_folder(target).values() for text in found.requires]
+
+    def required_by(self, requirements: list[str], versions: dict[str, str]) -> dict[str, list[str]]:
+        """Which packages require each of those that `requirements` bring, at these versions; [] for a requirement."""
+        arguments = ["compile", "--no-header", "--annotation-style", "line", *self._build_flags()]
+        arguments += [*self._constraint_flags([f"{name}=={version}" for name, version in versions.items()])]
+        return parse_annotations(self._run(*arguments, self._request(requirements)).stdout)
+
     def lock(self, pins: list[str]) -> str:
         """A hashed requirements text for exactly these `name==version` pins."""
         if not pins:
             return ""
         arguments = ["compile", "--no-deps", "--generate-hashes", "--no-header", "--no-annotate"]
         arguments += [*self._build_flags(), self._request(pins)]
-        return add_local_hashes(self._run(*arguments).stdout, self.sources.find_links)
+        return add_local_hashes(self._run(*arguments).stdout, self.sources.folders)
 
     def obtainable(self, requirement: str) -> str | None:
         """Why `requirement` cannot be had from the sources, or None when it can."""
@@ -160,10 +195,15 @@ class Uv:
             return f"the index could not be asked ({causes[-1].removeprefix('cause: ')})"
         return None
 
-    def install(self, pins: list[str], lock: str, reinstall: list[str]) -> None:
-        """Install exactly `pins`, each file held against the hashes in `lock`, and no dependency of theirs."""
+    def install(self, pins: list[str], lock: str, reinstall: list[str], constraints: list[str]) -> None:
+        """Install exactly `pins`, each file held against the hashes in `lock`, and no dependency of theirs.
+
+        `constraints` are for what a build would fetch for itself.
+        """
         arguments = ["install", "--no-deps", "--require-hashes", *self._build_flags()]
         arguments += ["-r", self._request(pins), "-c", self._write("lock.txt", lock)]
+        if constraints:
+            arguments += ["--build-constraints", self._write("constraints.txt", "\n".join(constraints) + "\n")]
         for name in reinstall:
             arguments += ["--reinstall-package", name]
         self._run(*arguments, log=self.progress)
@@ -205,6 +245,18 @@ def add_local_hashes(lock: str, folders: tuple[str, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def parse_annotations(text: str) -> dict[str, list[str]]:
+    """`torch==2.8.0    # via request (pyproject.toml), vllm` is {"torch": ["vllm"]}."""
+    found = {}
+    for line in text.splitlines():
+        match = re.match(r"([A-Za-z0-9][\w.-]*)==\S+[^#]*(?:# via (.*))?$", line)
+        if match:
+            parents = [parent.strip() for parent in (match[2] or "").split(",")]
+            # What the request or a constraints file names is not required by a package.
+            found[distributions.canonical(match[1])] = [p for p in parents if re.fullmatch(r"[\w.-]+", p)]
+    return found
+
+
 def merge_changes(listed: list[dict]) -> list[Change]:
     """uv lists an upgrade as one entry that goes and one that comes; join them."""
     merged: dict[str, Change] = {}
@@ -219,5 +271,7 @@ def merge_changes(listed: list[dict]) -> list[Change]:
 
 def _explanation(stderr: str) -> str:
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    text = " ".join(line for line in lines if not line.startswith(("Using Python", "error: No solution", "hint:")))
+    text = " ".join(
+        line for line in lines if not line.startswith(("Using Python", "error: No solution", "hint:", "warning:"))
+    )
     return re.sub(r"^cause: ", "", text).replace("request depends on ", "the request asks for ")

@@ -72,6 +72,14 @@ options:
     type: list
     elements: str
     default: []
+  dependencies:
+    description:
+      - With V(resolved) the requirements are resolved with all that they depend on, and refused when that cannot be.
+      - With V(declared) they are taken by themselves. What they declare is then looked at one by one; what is missing
+        and can be had around the protected packages is added, and RV(needs) tells the rest.
+    type: str
+    choices: [resolved, declared]
+    default: resolved
   no_build_isolation:
     description:
       - Names of packages that, when they must be built, are built against what the environment holds. With build
@@ -109,6 +117,10 @@ options:
             type: list
             elements: str
             required: true
+          flat:
+            description: Whether the URL is that of a folder, or page, of files instead of an index.
+            type: bool
+            default: false
       find_links:
         description: Folders or pages with wheels, looked at beside the index.
         type: list
@@ -172,11 +184,11 @@ plan:
   type: dict
   contains:
     added:
-      description: Packages that come, with C(name) and C(version).
+      description: Packages that come, with C(name), C(version), and in C(required_by) the packages that ask for it.
       type: list
       elements: dict
     changed:
-      description: Packages that move, with C(name), C(before) and C(after).
+      description: Packages that move, with C(name), C(before), C(after) and C(required_by).
       type: list
       elements: dict
     removed:
@@ -195,6 +207,14 @@ left_out:
 excluded:
   description: Packages of another CUDA major version that the resolver did without, with C(name), C(version),
     C(cuda_major).
+  returned: when the request could be resolved
+  type: list
+  elements: dict
+needs:
+  description:
+    - What the requirements declare, with O(dependencies=declared), each with C(requirement), C(status) and C(reason).
+    - The status is V(satisfied) by what is installed, V(installed) now, V(conflicting) with a protected package, which
+      wins, or V(unavailable).
   returned: when the request could be resolved
   type: list
   elements: dict
@@ -228,7 +248,13 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, journal, package_plan, staging
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    distributions,
+    journal,
+    needs,
+    package_plan,
+    staging,
+)
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import Failed, Sources, Unsatisfiable, Uv
 
@@ -243,6 +269,7 @@ ARGUMENT_SPEC = {
     "protect": {"type": "list", "elements": "str", "default": []},
     "cuda_major": {"type": "int"},
     "allow_cuda": {"type": "list", "elements": "str", "default": []},
+    "dependencies": {"type": "str", "choices": ["resolved", "declared"], "default": "resolved"},
     "no_build_isolation": {"type": "list", "elements": "str", "default": []},
     "sources": {
         "type": "dict",
@@ -257,6 +284,7 @@ ARGUMENT_SPEC = {
                     "name": {"type": "str", "required": True},
                     "url": {"type": "str", "required": True},
                     "packages": {"type": "list", "elements": "str", "required": True},
+                    "flat": {"type": "bool", "default": False},
                 },
             },
             "find_links": {"type": "list", "elements": "str", "default": []},
@@ -292,10 +320,17 @@ def read_lock(path: str | None) -> str:
 
 def describe(plan: package_plan.Plan) -> dict:
     """The plan as the module returns it."""
+    by = plan.required_by
     return {
-        "added": [{"name": c.name, "version": c.after} for c in plan.changes if c.before is None],
+        "added": [
+            {"name": c.name, "version": c.after, "required_by": by.get(c.name, [])}
+            for c in plan.changes
+            if c.before is None
+        ],
         "changed": [
-            {"name": c.name, "before": c.before, "after": c.after} for c in plan.changes if c.before and c.after
+            {"name": c.name, "before": c.before, "after": c.after, "required_by": by.get(c.name, [])}
+            for c in plan.changes
+            if c.before and c.after
         ],
         "removed": [{"name": c.name, "version": c.before} for c in plan.changes if c.after is None],
         "repaired": [vars(damage) for damage in plan.damaged],
@@ -324,7 +359,7 @@ def apply(uv: Uv, plan: package_plan.Plan, lock: str) -> str:
         # Inherited by uv, the lock keeps the next run waiting should this one be killed and uv live on.
         with journal.work_lock(journal.state_dir(uv.stage.environment)) as descriptors:
             locked = dataclasses.replace(uv, pass_fds=descriptors)
-            locked.install(pins, lock, reinstall=[damage.name for damage in plan.damaged])
+            locked.install(pins, lock, [damage.name for damage in plan.damaged], plan.constraints)
     except journal.LockBusy as busy:
         raise Failed(str(busy)) from None
     still = distributions.damaged(uv.stage.tree)
@@ -370,6 +405,7 @@ def main() -> None:
         protect=params["protect"],
         cuda_major=params["cuda_major"],
         allow=params["allow_cuda"],
+        declared_only=params["dependencies"] == "declared",
     )
     try:
         plan = package_plan.make(
@@ -383,13 +419,14 @@ def main() -> None:
         module.fail_json(
             reason="unsatisfiable", msg=f"No versions satisfy {', '.join(params['requirements'])}: {explanation}"
         )
-    except Failed as failure:
+    except (Failed, needs.Unreadable) as failure:
         module.fail_json(reason="failed", msg=str(failure))
     module.exit_json(
         changed=changed,
         plan=describe(plan),
         left_out=plan.left_out,
         excluded=plan.excluded,
+        needs=[vars(need) for need in plan.needs],
         lock=installed_lock,
         seconds=round(time.monotonic() - started, 1),
         lock_used=plan.lock_used,

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import package_plan
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import needs, package_plan
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Damage, Distribution
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import Change, Unsatisfiable
 
@@ -26,8 +26,10 @@ class ScriptedUv:
         self.answers = list(answers)
         self.asked = []
 
-    def changes(self, requirements, constraints, lock=""):
-        self.asked.append({"requirements": requirements, "constraints": constraints, "lock": lock})
+    stage = None
+
+    def changes(self, requirements, constraints, lock="", no_deps=False):
+        self.asked.append({"requirements": requirements, "constraints": constraints, "lock": lock, "no_deps": no_deps})
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -35,6 +37,13 @@ class ScriptedUv:
 
     def obtainable(self, requirement):
         return "no such version" if "cubin" in requirement else None
+
+    def declared(self, requirements):
+        return ["torch", "six", "tvm==1b15"]
+
+    def required_by(self, requirements, versions):
+        self.traced = {"requirements": requirements, "versions": versions}
+        return {"six": ["tabulate"], "flashinfer-python": []}
 
 
 def make(uv, **request):
@@ -131,3 +140,51 @@ def test_damaged_packages_are_part_of_the_plan():
     request = package_plan.Request(["vllm"])
     plan = package_plan.make(ScriptedUv([]), request, INSTALLED, [Damage("vllm", "0.11.0", ["gone"])])
     assert plan.pins == ["vllm==0.11.0"]
+
+
+def test_the_plan_says_who_requires_what_comes():
+    uv = ScriptedUv([*ADDED, Change("six", None, "1.17.0")])
+    assert make(uv).required_by == {"flashinfer-python": [], "six": ["tabulate"]}
+    assert uv.traced["versions"]["torch"] == "2.8.0" and uv.traced["versions"]["six"] == "1.17.0"
+
+
+NEEDS = {"torch": ("2.8.0", needs.SATISFIED), "vllm": ("0.11.0", ""), "six": (None, ""), "tvm": (None, "")}
+GONE = Unsatisfiable("there is no version of tvm==1b15")
+
+
+@pytest.fixture
+def declared(monkeypatch):
+    """What the environment's Python would say of the named requirements."""
+
+    def declare(*names):
+        found = [needs.Need(name, name, *NEEDS[name]) for name in names]
+        monkeypatch.setattr(needs, "read", lambda stage, texts: found)
+
+    return declare
+
+
+def test_declared_needs_are_told_apart_and_what_can_be_had_is_added(declared):
+    declared("torch", "vllm", "six", "tvm")
+    six = [Change("six", None, "1.17.0")]
+    # The package alone; all needs at once, which fails, and why; each by itself; those that can be had.
+    uv = ScriptedUv(ADDED, GONE, GONE, six, GONE, GONE, six)
+    plan = make(uv, protect=["all"], declared_only=True)
+    assert [(need.name, need.status) for need in plan.needs] == [
+        ("torch", "satisfied"),
+        ("vllm", "conflicting"),
+        ("six", "installed"),
+        ("tvm", "unavailable"),
+    ]
+    assert plan.pins == ["flashinfer-python==0.3.1", "six==1.17.0"]
+    assert "no version of tvm" in plan.needs[3].reason and "protected" in plan.needs[1].reason
+    assert uv.asked[0]["no_deps"] and not uv.asked[1]["no_deps"]
+    assert plan.required_by["six"] == ["flashinfer-python", "tabulate"]
+
+
+def test_a_need_that_would_move_what_is_protected_conflicts(declared):
+    declared("six")
+    moved = Unsatisfiable("six depends on torch==2.4.1")
+    away = [Change("torch", "2.8.0", "2.4.1")]
+    plan = make(ScriptedUv(ADDED, moved, away, moved, away), protect=["torch"], declared_only=True)
+    assert plan.needs[0].status == "conflicting" and "torch 2.8.0 -> 2.4.1" in plan.needs[0].reason
+    assert plan.pins == ["flashinfer-python==0.3.1"]

@@ -95,11 +95,13 @@ def test_a_named_index_is_asked_for_its_packages_only(tool, tmp_path):
 
 
 def test_what_is_installed_is_what_is_locked(tool, tmp_path):
-    tool().install(["six==1.17.0"], "six==1.17.0 --hash=sha256:aa\n", reinstall=["six"])
+    tool().install(["six==1.17.0"], "six==1.17.0 --hash=sha256:aa\n", ["six"], ["torch==2.8.0"])
     called = argv(tmp_path)
     assert "--require-hashes" in called and "--no-deps" in called
     assert called[called.index("--reinstall-package") + 1] == "six"
     assert (tmp_path / "work/lock.txt").read_text() == "six==1.17.0 --hash=sha256:aa\n"
+    # What a build in isolation fetches for itself is held by constraints of its own.
+    assert (tmp_path / "work" / called[called.index("--build-constraints") + 1]).read_text() == "torch==2.8.0\n"
 
 
 def test_settings_reach_uv_and_defaults_do_not(tool, tmp_path):
@@ -168,3 +170,41 @@ def test_files_in_local_folders_get_the_hashes_that_uv_leaves_out(tmp_path):
 def test_what_has_no_hash_at_all_is_not_installed(tmp_path):
     with pytest.raises(uv.Failed, match="six==1.17.0: its source gives no hash"):
         uv.add_local_hashes("six==1.17.0\n", (str(tmp_path),))
+
+
+def test_constraints_reach_builds_too_and_dependencies_can_be_left_out(tool, tmp_path):
+    tool().changes(["six"], ["torch==2.8.0"], no_deps=True)
+    called = argv(tmp_path)
+    assert "--no-deps" in called
+    assert called[called.index("--constraints") + 1] == called[called.index("--build-constraints") + 1]
+
+
+def test_a_folder_of_wheels_can_serve_one_package_alone(tool, tmp_path):
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "six-1.17.0-py3-none-any.whl").write_bytes(b"wheel")
+    index = {"name": "wheelhouse", "url": str(wheels), "packages": ["six"], "flat": True}
+    made = tool("six==1.17.0\n", sources=uv.Sources(indexes=(index,)))
+    assert made.lock(["six==1.17.0"]).split("sha256:")[1].strip() == hashlib.sha256(b"wheel").hexdigest()
+    request = tomllib.loads((tmp_path / "work/pyproject.toml").read_text())
+    assert request["tool"]["uv"]["index"] == [
+        {"name": "wheelhouse", "url": str(wheels), "explicit": True, "format": "flat"}
+    ]
+
+
+# As uv 0.13.9 prints it with `--annotation-style line`.
+ANNOTATED = """\
+flashinfer-python==0.3.1  # via request (work/pyproject.toml)
+nvidia-ml-py==13.615.71   # via pynvml, -c constraints.txt
+pynvml==13.0.1            # via flashinfer-python, vllm
+six==1.17.0
+"""
+
+
+def test_who_requires_what_is_read_from_the_annotations(tool):
+    assert tool(ANNOTATED).required_by(["flashinfer-python"], {"six": "1.17.0"}) == {
+        "flashinfer-python": [],
+        "nvidia-ml-py": ["pynvml"],
+        "pynvml": ["flashinfer-python", "vllm"],
+        "six": [],
+    }
