@@ -40,8 +40,9 @@ _value:
 VERSIONED = ("torch", "vllm", "olmocr", "flashinfer")
 
 
-def _notes(method: dict) -> list[str]:
-    notes = [f"{row['requirement']} left out: {row['reason']}" for row in method.get("left_out", [])]
+def _notes(method: dict, remarks: list[str]) -> list[str]:
+    notes = [*remarks]
+    notes += [f"{row['requirement']} left out: {row['reason']}" for row in method.get("left_out", [])]
     notes += [
         f"{row['name']} {row['version']} kept out: it is for CUDA {row['cuda_major']}"
         for row in method.get("excluded", [])
@@ -105,7 +106,7 @@ def evidence(results: dict) -> dict:
         "lock": method.get("lock", ""),
         "transaction": _transaction(results),
         "checks": checks,
-        "notes": _notes(method),
+        "notes": _notes(method, results.get("remarks", [])),
         "timings": timings,
     }
 

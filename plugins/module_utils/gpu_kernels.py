@@ -298,8 +298,6 @@ def paged_cache(harness, batch: int, tokens: int):  # type: ignore[no-untyped-de
 
 
 def flashinfer_decode(harness, request):  # type: ignore[no-untyped-def]
-    import flashinfer
-
     torch, batch, tokens = harness.torch, harness.sizes["batch"], harness.sizes["tokens"]
     cache, index, keys, values = paged_cache(harness, batch, tokens)
     query, query32 = harness.random(batch, QUERY_HEADS, HEAD_DIM)
@@ -309,77 +307,49 @@ def flashinfer_decode(harness, request):  # type: ignore[no-untyped-def]
             for item in range(batch)
         ]
     )
-    out = harness.poisoned(batch, QUERY_HEADS, HEAD_DIM)
-
-    @functools.lru_cache(None)
-    def planned():  # type: ignore[no-untyped-def]
-        workspace = torch.zeros(WORKSPACE_BYTES, dtype=torch.uint8, device=harness.device)
-        # Seven query heads share one key/value head: FlashInfer has that group size in its tensor-core kernels only.
-        wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(workspace, "NHD", use_tensor_cores=True)
-        wrapper.plan(
-            index["indptr"],
-            index["indices"],
-            index["last"],
-            QUERY_HEADS,
-            KV_HEADS,
-            HEAD_DIM,
-            PAGE,
-            q_data_type=torch.bfloat16,
-            kv_data_type=torch.bfloat16,
-        )
-        return wrapper
-
-    shapes = {
-        "query": [batch, QUERY_HEADS, HEAD_DIM],
-        "tokens": tokens,
-        "kv_heads": KV_HEADS,
-        "page_size": PAGE,
-        "dtype": "bfloat16",
-    }
-    return measure(
-        harness, "flashinfer_decode", lambda: planned().run(query, cache, out=out), reference, shapes, request
-    )
+    # Seven query heads share one key/value head: FlashInfer has that group size in its tensor-core kernels only.
+    wrapper: tuple = ("BatchDecodeWithPagedKVCacheWrapper", {"use_tensor_cores": True})
+    return paged_attention(harness, "flashinfer_decode", wrapper, (), index, (query, cache, reference), {}, request)
 
 
 def flashinfer_prefill(harness, request):  # type: ignore[no-untyped-def]
-    import flashinfer
-
     torch, tokens = harness.torch, harness.sizes["tokens"]
     cache, index, keys, values = paged_cache(harness, 1, tokens)
     query, query32 = harness.random(tokens, QUERY_HEADS, HEAD_DIM)
     reference = attention_reference(torch, query32, keys[0], values[0], causal=True)
-    out = harness.poisoned(tokens, QUERY_HEADS, HEAD_DIM)
+    wrapper: tuple = ("BatchPrefillWithPagedKVCacheWrapper", {})
+    queries = (torch.tensor([0, tokens], dtype=torch.int32, device=harness.device),)
+    tensors, causal = (query, cache, reference), {"causal": True}
+    return paged_attention(harness, "flashinfer_prefill", wrapper, queries, index, tensors, causal, request)
+
+
+def paged_attention(harness, name, wrapper, queries, index, tensors, options, request):  # type: ignore[no-untyped-def]
+    """Plan and run one of FlashInfer's wrappers. `queries` are the arguments of `plan` that come before the pages."""
+    import flashinfer
+
+    torch = harness.torch
+    query, cache, reference = tensors
+    out = harness.poisoned(*query.shape)
 
     @functools.lru_cache(None)
     def planned():  # type: ignore[no-untyped-def]
         workspace = torch.zeros(WORKSPACE_BYTES, dtype=torch.uint8, device=harness.device)
-        wrapper = flashinfer.BatchPrefillWithPagedKVCacheWrapper(workspace, "NHD")
-        wrapper.plan(
-            torch.tensor([0, tokens], dtype=torch.int32, device=harness.device),
-            index["indptr"],
-            index["indices"],
-            index["last"],
-            QUERY_HEADS,
-            KV_HEADS,
-            HEAD_DIM,
-            PAGE,
-            causal=True,
-            q_data_type=torch.bfloat16,
-            kv_data_type=torch.bfloat16,
-        )
-        return wrapper
+        kind, how = wrapper
+        made = getattr(flashinfer, kind)(workspace, "NHD", **how)
+        pages = (index["indptr"], index["indices"], index["last"])
+        types = {"q_data_type": torch.bfloat16, "kv_data_type": torch.bfloat16}
+        made.plan(*queries, *pages, QUERY_HEADS, KV_HEADS, HEAD_DIM, PAGE, **options, **types)
+        return made
 
     shapes = {
-        "query": [tokens, QUERY_HEADS, HEAD_DIM],
-        "tokens": tokens,
+        "query": list(query.shape),
+        "tokens": harness.sizes["tokens"],
         "kv_heads": KV_HEADS,
         "page_size": PAGE,
         "dtype": "bfloat16",
-        "causal": True,
+        **options,
     }
-    return measure(
-        harness, "flashinfer_prefill", lambda: planned().run(query, cache, out=out), reference, shapes, request
-    )
+    return measure(harness, name, lambda: planned().run(query, cache, out=out), reference, shapes, request)
 
 
 def sampling_mask(torch, probabilities, top_k: int, top_p: float):  # type: ignore[no-untyped-def]

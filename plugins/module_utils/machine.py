@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import pwd
 import re
@@ -90,18 +89,6 @@ def uv_version(binary: str) -> str:
     """The version that a uv binary says, or an empty text when it does not run."""
     result = commands.run([binary, "--version"], timeout=_PYTHON_SECONDS)
     return result.stdout.split()[1] if result.ok and len(result.stdout.split()) > 1 else ""
-
-
-def gpus(timeout: float = PROBE_SECONDS) -> dict:
-    """`devices` (name and driver version of each GPU) and `problem` (why there is no answer), asked of nvidia-smi."""
-    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    result = commands.run(command, timeout=timeout)
-    if result.ok:
-        return {"devices": [line.strip() for line in result.stdout.splitlines() if line.strip()], "problem": None}
-    if result.rc == 127:
-        present = glob.glob("/dev/nvidia[0-9]*")
-        return {"devices": [], "problem": "a GPU device without nvidia-smi" if present else None}
-    return {"devices": [], "problem": result.outcome(lines=2)}
 
 
 def environment_state(prefix: str) -> dict:

@@ -19,6 +19,7 @@ LIST = ["nvidia-smi", "-L"]
 # The oldest driver of each CUDA major version, from NVIDIA's "CUDA Compatibility" (minor versions).
 OLDEST_DRIVER = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
 OLDEST_CAPABILITY = "7.5"  # FlashInfer raises "FlashInfer requires GPUs with sm75 or higher" below it
+IN_USE_SHARE = 0.1  # vllm takes 90 % of the memory; drivers and displays take a little without being asked
 OLMOCR_MEMORY_MIB = 15 * 1024  # OlmOCR's own start-up check, unless a server does the work
 
 # What nvidia-smi prints when it cannot answer, and what that means for the operator.
@@ -63,6 +64,11 @@ class Survey:
     mig_instances: int = 0
     absent: str = ""
     problem: str = ""
+
+    @property
+    def devices(self) -> list[str]:
+        """One line for each GPU, for reports. Serial numbers are left out: no report needs them."""
+        return [f"{gpu.name}, driver {self.driver}" for gpu in self.gpus]
 
     def as_dict(self) -> dict:
         found = asdict(self)
@@ -180,15 +186,17 @@ def driver_problem(driver: str, cuda: str) -> str:
     oldest = OLDEST_DRIVER.get(major)
     if not driver or not oldest or version_key(driver) >= version_key(oldest):
         return ""
-    return (
-        f"driver: CUDA {cuda} needs {oldest} or newer, found {driver}; install a newer driver (CUDA 12.8 came with 570)"
-    )
+    came_with = " (CUDA 12.8 came with 570)" if cuda == "12.8" else ""
+    return f"driver: CUDA {cuda} needs {oldest} or newer, found {driver}; install a newer driver{came_with}"
 
 
-def preflight(found: Survey, cuda: str, architectures: list[str] | None = None) -> tuple[list[str], list[str]]:
+def preflight(
+    found: Survey, cuda: str, architectures: list[str] | None = None, flashinfer: bool = True
+) -> tuple[list[str], list[str]]:
     """What stands against running PyTorch built for `cuda` here, and what the operator should know besides.
 
     A host without any GPU has no problem: it is a builder, or it uses a server, and the caller decides about that.
+    Without `flashinfer` nothing is said about what only FlashInfer needs.
     """
     problems, remarks = [], []
     if found.problem:
@@ -203,7 +211,7 @@ def preflight(found: Survey, cuda: str, architectures: list[str] | None = None) 
                 f"{label}: its compute capability {gpu.capability} is not among those of the installed PyTorch "
                 f"({', '.join(architectures)}); use another GPU or another build of PyTorch"
             )
-        if gpu.capability and version_key(gpu.capability) < version_key(OLDEST_CAPABILITY):
+        if flashinfer and gpu.capability and version_key(gpu.capability) < version_key(OLDEST_CAPABILITY):
             problems.append(
                 f"{label}: FlashInfer needs compute capability {OLDEST_CAPABILITY}, found {gpu.capability}; "
                 "leave FlashInfer out on this host"
@@ -217,9 +225,12 @@ def preflight(found: Survey, cuda: str, architectures: list[str] | None = None) 
             remarks.append(
                 f"{label}: OlmOCR wants {OLMOCR_MEMORY_MIB} MiB, found {gpu.memory_mib} MiB; let a server do the work"
             )
-        if gpu.processes:
+        if gpu.processes or gpu.memory_used_mib > IN_USE_SHARE * gpu.memory_mib:
+            # In a container the processes of others cannot be seen, the memory that they took can.
+            users = ", ".join(gpu.processes) or "processes that cannot be seen from here"
             remarks.append(
-                f"{label}: in use by {', '.join(gpu.processes)}, {gpu.memory_used_mib} of {gpu.memory_mib} MiB taken"
+                f"{label}: in use by {users}, {gpu.memory_used_mib} of {gpu.memory_mib} MiB taken; vllm wants 90 % for "
+                "itself"
             )
     if any(gpu.mig for gpu in found.gpus) and not found.mig_instances:
         problems.append("MIG is on and there is no instance: make one (nvidia-smi mig -cgi) or turn MIG off")

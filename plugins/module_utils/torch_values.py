@@ -12,6 +12,7 @@ can therefore be right while the build is wrong.
 from __future__ import annotations
 
 import json
+import os
 import re
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions
@@ -51,6 +52,19 @@ def read(stage: Stage, timeout: float) -> dict:
     else:
         values["problem"] = "importing torch failed: " + result.outcome(lines=3)
     return values
+
+
+def cuda_on_disk(tree: str) -> str:
+    """The CUDA version that torch was built for, from its file `torch/version.py`; "" where there is none."""
+    for site in distributions.site_packages(tree):
+        try:
+            with open(os.path.join(site, "torch", "version.py"), encoding="utf-8") as file:
+                found = re.search(r"^cuda\b[^=]*= *['\"](\d+\.\d+)", file.read(), re.MULTILINE)
+        except OSError:
+            continue
+        if found:
+            return found[1]
+    return ""
 
 
 def cuda_of_label(local: str | None) -> str | None:

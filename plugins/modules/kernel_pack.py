@@ -15,16 +15,10 @@ description:
   - Placed in an environment, the modules load without nvcc and ninja, in a fraction of a second.
   - A pack is bound to FlashInfer, PyTorch, CUDA, Python's binary interface, the GPU architecture and the machine type.
     FlashInfer itself checks none of that, so a pack for something else is refused with the reason.
+  - With O(candidate) the modules are placed there, and O(environment) is left as it is.
+extends_documentation_fragment:
+  - ocrfleet.gpu_stack.environment
 options:
-  environment:
-    description: The Python environment, as the folder that holds C(bin/python).
-    type: path
-    required: true
-  candidate:
-    description:
-      - A copy of the environment that is to take its place.
-      - With O(state=placed) the modules are written there, and O(environment) is left as it is.
-    type: path
   path:
     description: The pack, a file on the host.
     type: path

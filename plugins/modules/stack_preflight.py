@@ -65,6 +65,30 @@ options:
       - Where packages come from, as in M(ocrfleet.gpu_stack.uv_packages).
     type: dict
     default: {}
+  gpu:
+    description:
+      - V(auto) accepts a host without an NVIDIA GPU, and lists what is wrong with a GPU that is there.
+      - V(required) lists a missing GPU too.
+      - V(ignored) turns what is wrong with the GPU and its driver into RV(remarks), for a host that uses a server.
+    type: str
+    choices: [auto, required, ignored]
+    default: auto
+  cuda:
+    description:
+      - CUDA version that PyTorch is built for. Where the environment has a PyTorch, its own counts.
+    type: str
+    default: "12.8"
+  architectures:
+    description:
+      - What the PyTorch for O(cuda) has machine code for, as C(torch.cuda.get_arch_list()) returns it.
+    type: list
+    elements: str
+    default: []
+  flashinfer:
+    description:
+      - Whether FlashInfer is wanted. It needs compute capability 7.5.
+    type: bool
+    default: true
   evidence:
     description:
       - Folder that holds C(evidence.json) of an earlier run.
@@ -100,6 +124,11 @@ EXAMPLES = r"""
 RETURN = r"""
 problems:
   description: What stands in the way, one sentence each with what was expected, what was found and what to do.
+  returned: always
+  type: list
+  elements: str
+remarks:
+  description: What does not stand in the way and is worth knowing, such as MIG or a GPU that is in use.
   returned: always
   type: list
   elements: str
@@ -141,7 +170,13 @@ import shutil
 import sys
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, machine
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    distributions,
+    gpu_presence,
+    machine,
+    nvidia,
+    torch_values,
+)
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import Sources, Uv
 
@@ -164,9 +199,40 @@ def look(params: dict) -> dict:
         "python_version": environment["python"] or (machine.python_version(python) if python else None),
         "disk_free_gb": round(machine.free_gb(params["environment"]), 1),
         "memory_gb": round(machine.memory_gb() or 0, 1),
-        "gpus": machine.gpus(),
+        "gpus": look_at_gpus(),
         "environment": {"path": params["environment"], **environment},
     }
+
+
+def look_at_gpus() -> dict:
+    """`survey`, and of it what reports show: `devices`, `absent`, `problem`; `hardware` is what the kernel shows."""
+    survey = nvidia.survey()
+    return {
+        "survey": survey,
+        "devices": survey.devices,
+        "absent": survey.absent,
+        "problem": survey.problem,
+        "hardware": gpu_presence.hardware(),
+    }
+
+
+def gpu_findings(params: dict, seen: dict) -> tuple[list[str], list[str]]:
+    """Problems and remarks about the GPU and its driver."""
+    gpus, survey = seen["gpus"], seen["gpus"]["survey"]
+    cuda = torch_values.cuda_on_disk(params["environment"]) or params["cuda"]
+    architectures = params["architectures"] if cuda == params["cuda"] else None
+    problems, remarks = nvidia.preflight(survey, cuda, architectures, params["flashinfer"])
+    if survey.absent and gpus["hardware"]:
+        problems.append(f"GPU: expected an answer from nvidia-smi for {gpus['hardware'][0]}: {survey.absent}")
+    elif survey.problem and not gpus["hardware"]:
+        # An nvidia-smi that came with an image, and no GPU behind it.
+        problems, remarks = [], [*problems, *remarks]
+    if params["gpu"] == "required" and not survey.gpus and not problems:
+        why = survey.absent or survey.problem
+        problems.append(f"GPU: expected an NVIDIA GPU, found none ({why}); set stack_gpu to auto to do without")
+    if params["gpu"] == "ignored":
+        return [], [*problems, *remarks]
+    return problems, remarks
 
 
 def platform_of(distribution: str, platforms: dict) -> str | None:
@@ -282,6 +348,10 @@ def main() -> None:
             "uv": {"type": "path"},
             "probe_requirement": {"type": "str"},
             "sources": {"type": "dict", "default": {}},
+            "gpu": {"type": "str", "choices": ["auto", "required", "ignored"], "default": "auto"},
+            "cuda": {"type": "str", "default": "12.8"},
+            "architectures": {"type": "list", "elements": "str", "default": []},
+            "flashinfer": {"type": "bool", "default": True},
             "evidence": {"type": "path"},
             "spec_hash": {"type": "str", "default": ""},
         },
@@ -293,7 +363,9 @@ def main() -> None:
     seen = look(params)
     platform = params["platforms"].get(platform_of(seen["distribution"], params["platforms"]), {})
     missing = machine.missing_packages(platform.get("packages", []))
-    problems = find_problems(params, seen) + privilege_problems(missing)
+    gpu_problems, remarks = gpu_findings(params, seen)
+    seen["gpus"]["survey"] = seen["gpus"]["survey"].as_dict()
+    problems = find_problems(params, seen) + gpu_problems + privilege_problems(missing)
     uv_version = machine.uv_version(params["uv"]) if params["uv"] else ""
     # An environment that is there may need nothing from the index; then its plan will tell.
     asks_index = not_converged and seen["environment"]["state"] != "environment" and params["probe_requirement"]
@@ -303,6 +375,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         problems=problems,
+        remarks=remarks,
         machine=seen,
         missing_packages=missing,
         package_manager=platform.get("manager"),

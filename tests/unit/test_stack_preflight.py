@@ -7,9 +7,12 @@ import json
 import os
 
 import pytest
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, machine
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, machine, nvidia
 from ansible_collections.ocrfleet.gpu_stack.plugins.modules import stack_preflight
 from made_environment import SITE, make_environment
+
+# What nvidia-smi prints for nvidia.QUERY.
+L4 = "0, NVIDIA L4, GPU-b1c5a5a0-2c6f-0d5a-7f0e-2a8f6f1f3c44, 8.9, 550.54.15, 23034, 1, [N/A]"
 
 PLATFORMS = {"debian-12": {"manager": "apt", "packages": []}, "rocky-9": {"manager": "dnf", "packages": []}}
 PARAMS = {
@@ -127,18 +130,81 @@ def test_os_release_is_read_as_the_specification_says(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("script", "found"),
+    ("script", "devices", "problem"),
     [
-        ("echo 'NVIDIA L4, 570.86.10'", {"devices": ["NVIDIA L4, 570.86.10"], "problem": None}),
-        ("echo 'Failed to initialize NVML' >&2; exit 18", {"devices": [], "said": "exit code 18"}),
-        ("exec sleep 30", {"devices": [], "said": "did not end within"}),
+        (f"echo '{L4}'", ["NVIDIA L4, driver 550.54.15"], ""),
+        ("echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18", [], "reboot the host"),
+        ("exec sleep 30", [], "nvidia-smi did not end within 1 s: a driver or GPU hangs"),
     ],
 )
-def test_nvidia_smi_may_answer_fail_or_hang(tmp_path, monkeypatch, script, found):
+def test_nvidia_smi_may_answer_fail_or_hang(tmp_path, monkeypatch, script, devices, problem):
     tool = tmp_path / "nvidia-smi"
     tool.write_text(f"#!/bin/sh\n{script}\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    seen_ = machine.gpus(timeout=1)
-    assert seen_["devices"] == found["devices"]
-    assert found.get("said", "") in (seen_["problem"] or "")
+    found = nvidia.survey(timeout=1)
+    assert found.devices == devices
+    assert problem in found.problem
+    assert bool(problem) == bool(found.problem)
+
+
+def survey(*rows, **more):
+    driver, gpus = nvidia.parse_query("\n".join(rows))
+    return nvidia.Survey(driver=driver, gpus=gpus, **more)
+
+
+CARD = ["/dev/nvidia0"]
+OLD = L4.replace("550.54.15", "470.256.02")
+MIG = L4.replace("[N/A]", "Enabled")
+BUSY = L4.replace(", 1,", ", 20991,")
+V100 = L4.replace("8.9", "7.0").replace("NVIDIA L4", "Tesla V100")
+P100 = L4.replace("8.9", "6.0").replace("NVIDIA L4", "Tesla P100")
+HANGS = {"problem": "nvidia-smi did not end within 20 s: a driver or GPU hangs"}
+NONE = {"absent": "nvidia-smi is not on PATH"}
+
+
+@pytest.mark.parametrize(
+    ("params", "found", "hardware", "problems", "remarks"),
+    [
+        ({}, survey(L4), CARD, [], []),
+        ({}, survey(**NONE), [], [], []),
+        (
+            {"gpu": "required"},
+            survey(**NONE),
+            [],
+            ["GPU: expected an NVIDIA GPU, found none (nvidia-smi is not on"],
+            [],
+        ),
+        ({}, survey(**NONE), CARD, ["GPU: expected an answer from nvidia-smi for /dev/nvidia0"], []),
+        ({}, survey(**HANGS), CARD, ["GPU: nvidia-smi did not end within 20 s"], []),
+        ({}, survey(**HANGS), [], [], ["GPU: nvidia-smi did not end within 20 s"]),
+        ({"gpu": "required"}, survey(**HANGS), [], ["GPU: expected an NVIDIA GPU"], ["GPU: nvidia-smi did not end"]),
+        ({}, survey(OLD), CARD, ["driver: CUDA 12.8 needs 525.60.13 or newer, found 470.256.02"], []),
+        ({"gpu": "ignored"}, survey(OLD), CARD, [], ["driver: CUDA 12.8 needs 525.60.13"]),
+        ({}, survey(P100), CARD, ["GPU 0 (Tesla P100): its compute cap", "GPU 0 (Tesla P100): FlashInfer needs"], []),
+        ({}, survey(V100), CARD, ["GPU 0 (Tesla V100): FlashInfer needs compute capability 7.5, found 7.0"], []),
+        ({"flashinfer": False}, survey(V100), CARD, [], []),
+        ({}, survey(L4, L4.replace("0, N", "1, N", 1)), CARD, [], ["2 GPUs: the first visible one is used"]),
+        ({}, survey(MIG), CARD, ["MIG is on and there is no instance"], ["GPU 0 (NVIDIA L4)"]),
+        ({}, survey(MIG, mig_instances=2), CARD, [], ["GPU 0 (NVIDIA L4): MIG is on"]),
+        ({}, survey(BUSY), CARD, [], ["GPU 0 (NVIDIA L4): in use by processes that cannot be"]),
+    ],
+)
+def test_what_is_wrong_with_the_gpu(params, found, hardware, problems, remarks):
+    defaults = {"environment": "/nonexistent", "gpu": "auto", "cuda": "12.8", "architectures": ["sm_70", "sm_80"]}
+    seen_ = {"gpus": {"survey": found, "hardware": hardware}}
+    texts = stack_preflight.gpu_findings({**defaults, "flashinfer": True, **params}, seen_)
+    for said, expected in zip(texts, (problems, remarks)):
+        assert len(said) == len(expected), said
+        for text, start in zip(said, expected):
+            assert text.startswith(start)
+
+
+def test_the_cuda_version_of_an_environments_own_torch_counts(tmp_path):
+    tree = make_environment(tmp_path / "env")
+    (tree / SITE / "torch/version.py").write_text(
+        "from typing import Optional\n__all__ = ['cuda']\ndebug = False\ncuda: Optional[str] = '13.0'\n"
+    )
+    params = {"environment": str(tree), "gpu": "auto", "cuda": "12.8", "architectures": ["sm_70"], "flashinfer": True}
+    problems, _remarks = stack_preflight.gpu_findings(params, {"gpus": {"survey": survey(L4), "hardware": CARD}})
+    assert problems == ["driver: CUDA 13.0 needs 580.65.06 or newer, found 550.54.15; install a newer driver"]

@@ -461,6 +461,9 @@ def test_document_without_poppler(environment: Environment, tmp_path: Path, monk
 # --- is there a GPU ---
 
 
+L4 = "0, NVIDIA L4, GPU-b1c5a5a0-2c6f-0d5a-7f0e-2a8f6f1f3c44, 8.9, 550.54.15, 23034, 20731, [N/A]\n"
+
+
 def answer(stdout: str = "", rc: int = 0) -> Any:
     return lambda argv, timeout: commands.Result(argv, rc, stdout, "", 0.1)
 
@@ -474,17 +477,20 @@ def test_gpu_evidence(tmp_path: Path) -> None:
         device.mkdir(parents=True)
         (device / "vendor").write_text(vendor)
         (device / "class").write_text(kind)
-    found = gpu_presence.evidence(answer("GPU 0: NVIDIA L4 (UUID: GPU-1234)\n"), str(tmp_path))
-    assert [Path(line).name for line in found] == ["nvidia0", "GPU 0: NVIDIA L4", "PCI device 0000:01:00.0"]
+    found = gpu_presence.evidence(answer(L4), str(tmp_path))
+    assert [Path(line).name for line in found] == ["GPU 0: NVIDIA L4", "nvidia0", "PCI device 0000:01:00.0"]
     (tmp_path / ".dockerenv").touch()
     assert len(gpu_presence.evidence(answer(rc=127), str(tmp_path))) == 1
     assert gpu_presence.evidence(answer("No devices found\n", rc=6), str(tmp_path / "none")) == []
 
 
-@pytest.mark.parametrize(("stdout", "share"), [("1500, 15000\n", 0.1), ("", None), ("[N/A], [N/A]\n", None)])
+SILENT = L4.replace("23034, 20731", "[N/A], [N/A]")
+
+
+@pytest.mark.parametrize(("stdout", "share"), [(L4, 0.1), ("", None), (SILENT, None)])
 def test_free_share(stdout: str, share: float | None) -> None:
     found = gpu_presence.free_share(answer(stdout))
-    assert (found and found[0]) == share
+    assert (found and round(found[0], 2)) == share
 
 
 # --- the module's own ---
