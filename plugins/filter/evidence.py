@@ -50,6 +50,15 @@ def _notes(method: dict, remarks: list[str]) -> list[str]:
     return notes
 
 
+def _start_notes(start: dict) -> list[str]:
+    """Where OlmOCR starts without FlashInfer's sampler, and why."""
+    if start.get("sampler") != "off":
+        return []
+    return [
+        f"vllm's FlashInfer sampler is switched off, so that OlmOCR starts without it, because of {start.get('why', '')}"
+    ]
+
+
 def _transaction(results: dict) -> dict:
     """Where the transaction stands, and what the proof says where there is one."""
     last: dict = {}
@@ -69,6 +78,7 @@ def evidence(results: dict) -> dict:
     method = results.get("method_result", {})
     version = results.get("version", {})
     machine = results.get("machine", {})
+    start = results.get("activation", {})
     checks = results.get("checks", [])
     failure = results.get("failure", "")
     finished = float(results.get("now") or time.time())
@@ -106,7 +116,8 @@ def evidence(results: dict) -> dict:
         "lock": method.get("lock", ""),
         "transaction": _transaction(results),
         "checks": checks,
-        "notes": _notes(method, results.get("remarks", [])),
+        "activation": {name: start[name] for name in ("sampler", "kernels", "why", "variables") if start.get(name)},
+        "notes": _notes(method, [*results.get("remarks", []), *_start_notes(start)]),
         "timings": timings,
     }
 

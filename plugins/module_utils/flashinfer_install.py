@@ -71,6 +71,9 @@ COMPATIBILITY = (
 )
 
 
+# What OlmOCR's vllm compiles at its start whatever is asked of it later, unless the sampler is switched off.
+START_MODULE = "sampling"
+
 # Before this version FlashInfer asks nvcc for its version also where a compiled module is there: `gen_jit_spec` writes
 # the build file first (0.3.1; from 0.5.0 on only `JitSpec.build` does).
 PACK_WITHOUT_NVCC = "0.5"
@@ -213,6 +216,87 @@ def headers(home: str) -> dict[str, str]:
         header: next((file for folder in folders if os.path.isfile(file := os.path.join(folder, header))), "")
         for header in HEADERS
     }
+
+
+def search_path(tree: str, variables: Mapping[str, str]) -> str:
+    """PATH as after an activation of the environment."""
+    return os.pathsep.join([os.path.join(tree, "bin"), variables.get("PATH", os.defpath)])
+
+
+def compiler(
+    home_and_how: tuple[str, str],
+    path: str,
+    variables: Mapping[str, str],
+    cuda: str,
+    timeout: float,
+    run: Callable[..., commands.Result] = commands.run,
+) -> dict[str, Any]:
+    """All that compiling a kernel with the toolkit at `home` takes; `missing` and `mismatch` say what does not do."""
+    home, how = home_and_how
+    found = nvcc(home, run, timeout)
+    result: dict[str, Any] = {
+        "cuda_home": home,
+        "found_by": how,
+        "nvcc": found["path"],
+        "nvcc_version": found["version"],
+        "nvcc_problem": found["problem"],
+        "headers": headers(home),
+        "ninja": shutil.which("ninja", path=path) or "",
+        "cxx": shutil.which(variables.get("CXX") or "c++", path=path) or "",
+    }
+    result["missing"] = missing_for_compiling(result)
+    result["mismatch"] = compiler_mismatch(result, cuda)
+    result["ready"] = not result["missing"] and not result["mismatch"]
+    return result
+
+
+def compiler_mismatch(compiler: Mapping[str, Any], cuda: str) -> str:
+    """Whether nvcc is of another major version than PyTorch's CUDA; FlashInfer compiles with it all the same."""
+    if not cuda or not compiler["nvcc_version"] or compiler["nvcc_version"].split(".")[0] == cuda.split(".")[0]:
+        return ""
+    return (
+        f"nvcc {compiler['nvcc_version']} ({compiler['nvcc']}) does not match PyTorch's CUDA {cuda}: kernels compiled "
+        f"with it load a second libcudart; install the CUDA {cuda} toolkit or set CUDA_HOME to it"
+    )
+
+
+def missing_for_compiling(compiler: Mapping[str, Any]) -> list[str]:
+    """Without which of its needs FlashInfer cannot compile a kernel at all."""
+    missing = [f"nvcc: {compiler['nvcc_problem']}"] if compiler["nvcc_problem"] else []
+    missing += [
+        f"{header}: expected it in {compiler['cuda_home']}/include, found none; install the CUDA toolkit's headers"
+        for header, path in compiler["headers"].items()
+        if compiler["cuda_home"] and not path
+    ]
+    if not compiler["ninja"]:
+        missing.append("ninja: expected it on PATH, found none; install the package ninja into the environment")
+    if not compiler["cxx"]:
+        missing.append("C++ compiler: expected c++ on PATH, found none; install g++")
+    return missing
+
+
+def is_packed(modules: list[dict]) -> bool:
+    """Whether a kernel pack with the module that vllm needs at its start is placed."""
+    return any(module["origin"] == "pack" and module["name"] == START_MODULE for module in modules)
+
+
+def kernel_source(
+    versions: Mapping[str, str], match: bool | None, modules: list[dict], found: Mapping[str, Any]
+) -> tuple[str, str]:
+    """Where FlashInfer's kernels come from (pack, jit_cache, compiler or nowhere), and why.
+
+    `versions` and `match` are of `packages`, `modules` of `compiled_modules`, `found` is what `compiler` says.
+    """
+    own, cache = versions["flashinfer-python"], versions["flashinfer-jit-cache"]
+    if cache and match:
+        return "jit_cache", f"flashinfer-jit-cache {cache} holds the kernels compiled"
+    asks_nvcc = release(own) < release(PACK_WITHOUT_NVCC)
+    if is_packed(modules) and not (asks_nvcc and found["nvcc_problem"]):
+        return "pack", "a kernel pack holds the kernels compiled"
+    lacks = [*found["missing"], *([found["mismatch"]] if found["mismatch"] else [])]
+    if not lacks:
+        return "compiler", f"nvcc {found['nvcc_version']} compiles the kernels at their first call"
+    return "nowhere", "; ".join(lacks)
 
 
 def writable(path: str) -> bool:

@@ -44,6 +44,14 @@ def kind(probe: Mapping[str, str], python: str, architecture: str, machine: str)
     }
 
 
+def file_name(bound_to: Mapping[str, str]) -> str:
+    """What the pack of one kind of host is called wherever packs are kept."""
+    return (
+        f"flashinfer-{bound_to['flashinfer']}-torch-{bound_to['torch']}-{bound_to['python']}-"
+        f"sm{bound_to['architecture']}-{bound_to['machine']}.tar.xz"
+    )
+
+
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 

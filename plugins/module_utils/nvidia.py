@@ -182,7 +182,7 @@ def runs_on(capability: str, architectures: list[str]) -> bool:
 
 def driver_problem(driver: str, cuda: str) -> str:
     """What is wrong with this driver for this CUDA version, or an empty text."""
-    major = version_key(cuda)[0]
+    major = version_key(cuda)[0] if cuda else 0
     oldest = OLDEST_DRIVER.get(major)
     if not driver or not oldest or version_key(driver) >= version_key(oldest):
         return ""

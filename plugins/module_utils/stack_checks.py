@@ -16,11 +16,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Callable
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    activation,
     commands,
     distributions,
     document_check,
+    flashinfer_install,
+    gpu_kernels,
     gpu_presence,
+    nvidia,
     show_config,
+    smoke,
     stack_probe,
     torch_values,
 )
@@ -154,6 +159,8 @@ class Checks:
             "PYTHONNOUSERSITE": "1",
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
+            # What OlmOCR is started with here.
+            **activation.read(stage.tree),
         }
         self.probe_env = {**self.env, "FLASHINFER_WORKSPACE_BASE": folder}
         self._config: show_config.ShowConfig | None = None
@@ -206,7 +213,8 @@ class Checks:
         probed = self.probed[item["name"]]
         seen = {"devices": probed.seen.get("devices", []), "host": self.gpu}
         if probed.seen.get("available"):
-            return PASSED, "", seen
+            wrong, seen["remarks"] = nvidia.preflight(nvidia.survey(timeout=30), self._torch_cuda() or "")
+            return (FAILED, "; ".join(wrong), seen) if wrong else (PASSED, "", seen)
         what = probed.problem or probed.seen.get("problem") or "torch.cuda.is_available() is False"
         if not self.gpu:
             return NOT_RUN, "this host has no NVIDIA GPU", seen
@@ -274,7 +282,59 @@ class Checks:
         wrong = f"FlashInfer would compile with nvcc {version}" if version else "FlashInfer finds no nvcc"
         if not self.gpu:
             return NOT_RUN, f"no GPU here, so nothing is compiled ({wrong}; a GPU host needs CUDA {wanted})", seen
+        if self._sampler_is_off():
+            return NOT_RUN, f"{wrong}; vllm's FlashInfer sampler is switched off, so that OlmOCR starts", seen
+        if flashinfer_install.is_packed(self._placed_kernels()):
+            return NOT_RUN, f"{wrong}; the kernels come from a kernel pack", seen
         return FAILED, f"{wrong}, expected CUDA {wanted}: OlmOCR's vllm compiles kernels when it starts", seen
+
+    def _sampler_is_off(self) -> bool:
+        return self.env.get(activation.SAMPLER) == "0"
+
+    def _placed_kernels(self) -> list[dict]:
+        own = self.installed.get("flashinfer-python")
+        package = os.path.join(os.path.dirname(own.path), "flashinfer") if own else "/nonexistent"
+        return flashinfer_install.compiled_modules("/nonexistent", package)
+
+    def _smoke(self, item: dict) -> tuple[str, str, dict]:
+        """The smoke kernels: PyTorch's, and FlashInfer's where it is installed and not switched off."""
+        if not self.gpu:
+            return NOT_RUN, "this host has no NVIDIA GPU", {}
+        failed = [name for name in item["needs"] if name in self.verdicts and self.verdicts[name].status == FAILED]
+        if failed:
+            return NOT_RUN, f"needs {failed[0]}, which failed", {}
+        kernels = [name for name in gpu_kernels.KERNELS if not name.startswith("flashinfer_")]
+        left_out = ""
+        if "flashinfer-python" in self.installed:
+            if self._sampler_is_off():
+                left_out = "FlashInfer's are left out: nothing here can compile them, and vllm does not use them"
+            else:
+                kernels = list(gpu_kernels.KERNELS)
+        folder = os.path.join(self.folder, "smoke")
+        os.mkdir(folder)
+        env = {**self.env, **{name: str(value) for name, value in item["env"].items()}}
+        request = {
+            "kernels": kernels,
+            "mode": "gpu",
+            "seed": time.time_ns() % 2**32,
+            "capability": None,
+            "tolerance": None,
+        }
+        entries, device, _processes, _argvs = smoke.run_all(
+            lambda asked: smoke.attempt(self.stage, asked, folder, int(item["timeout"]), env), request, item["timeout"]
+        )
+        seen = {
+            "device": device.get("device", ""),
+            "left out": left_out,
+            **{
+                entry["name"]: f"{entry['origin']}, first call {entry['first_call_seconds']} s, "
+                f"then {entry['median_ms']} ms, error {entry['error']}"
+                for entry in entries
+                if entry["status"] == PASSED
+            },
+        }
+        status = smoke.overall(entries)
+        return (status, "", seen) if status == PASSED else (status, smoke.summary(entries), seen)
 
     def _cuda_runtime(self, item: dict) -> tuple[str, str, dict]:
         majors = [{path.rpartition(".so.")[2].split(".")[0]: path for path in loaded} for loaded in self.runtimes]

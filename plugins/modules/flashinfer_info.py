@@ -204,17 +204,11 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     staging,
 )
 
-# What OlmOCR's vllm compiles at its start whatever is asked of it later, unless the sampler is switched off.
-START_MODULE = "sampling"
-
 
 def look(stage: staging.Stage, env: dict[str, str], timeout: float, scratch: str) -> dict:
     """Everything that can be found out, without any judgement."""
     installed = distributions.installed(stage.tree)
     variables = {**os.environ, **env}
-    path = os.pathsep.join([os.path.join(stage.tree, "bin"), variables.get("PATH", os.defpath)])
-    home, found_by = flashinfer_install.cuda_home(variables, path)
-    compiler = flashinfer_install.nvcc(home, nvidia.commands.run, min(timeout, 30))
     site = os.path.dirname(installed["flashinfer-python"].path) if "flashinfer-python" in installed else ""
     package = os.path.join(site, "flashinfer") if site else ""
     vllm = installed["vllm"].version if "vllm" in installed else ""
@@ -237,16 +231,13 @@ def look(stage: staging.Stage, env: dict[str, str], timeout: float, scratch: str
             "uses": flashinfer_install.vllm_use(vllm, own, capability, variables) if vllm else {},
         },
         "probe": probe,
-        "compiler": {
-            "cuda_home": home,
-            "found_by": found_by,
-            "nvcc": compiler["path"],
-            "nvcc_version": compiler["version"],
-            "nvcc_problem": compiler["problem"],
-            "headers": flashinfer_install.headers(home),
-            "ninja": shutil.which("ninja", path=path) or "",
-            "cxx": shutil.which(variables.get("CXX") or "c++", path=path) or "",
-        },
+        "compiler": flashinfer_install.compiler(
+            flashinfer_install.cuda_home(variables, flashinfer_install.search_path(stage.tree, variables)),
+            flashinfer_install.search_path(stage.tree, variables),
+            variables,
+            probe["torch_cuda"],
+            min(timeout, 30),
+        ),
         "compiled_modules": flashinfer_install.compiled_modules(flashinfer_install.workspace(variables), package)
         if package
         else [],
@@ -258,31 +249,6 @@ def look(stage: staging.Stage, env: dict[str, str], timeout: float, scratch: str
         "gpu": gpu,
         "variables": {name: variables[name] for name in flashinfer_install.VARIABLES if variables.get(name)},
     }
-
-
-def compiler_mismatch(compiler: dict, cuda: str) -> str:
-    """Whether nvcc is of another major version than PyTorch's CUDA; FlashInfer compiles with it all the same."""
-    if not cuda or not compiler["nvcc_version"] or compiler["nvcc_version"].split(".")[0] == cuda.split(".")[0]:
-        return ""
-    return (
-        f"nvcc {compiler['nvcc_version']} ({compiler['nvcc']}) does not match PyTorch's CUDA {cuda}: kernels compiled "
-        f"with it load a second libcudart; install the CUDA {cuda} toolkit or set CUDA_HOME to it"
-    )
-
-
-def missing_for_compiling(compiler: dict) -> list[str]:
-    """Without which of its needs FlashInfer cannot compile a kernel at all."""
-    missing = [f"nvcc: {compiler['nvcc_problem']}"] if compiler["nvcc_problem"] else []
-    missing += [
-        f"{header}: expected it in {compiler['cuda_home']}/include, found none; install the CUDA toolkit's headers"
-        for header, path in compiler["headers"].items()
-        if compiler["cuda_home"] and not path
-    ]
-    if not compiler["ninja"]:
-        missing.append("ninja: expected it on PATH, found none; install the package ninja into the environment")
-    if not compiler["cxx"]:
-        missing.append("C++ compiler: expected c++ on PATH, found none; install g++")
-    return missing
 
 
 def judge_versions(found: dict) -> tuple[list[str], list[str]]:
@@ -320,11 +286,10 @@ def judge_compiling(found: dict) -> tuple[list[str], list[str]]:
     remarks: list[str] = []
     own, cuda = found["packages"]["flashinfer-python"], found["probe"]["torch_cuda"]
     missing, mismatch = found["compiler"]["missing"], found["compiler"]["mismatch"]
-    pack = {module["name"] for module in found["compiled_modules"] if module["origin"] == "pack"}
-    needs_nvcc = flashinfer_install.release(own) < flashinfer_install.release(flashinfer_install.PACK_WITHOUT_NVCC)
-    packed = START_MODULE in pack and not (needs_nvcc and found["compiler"]["nvcc_problem"])
-    if found["packages"]["flashinfer-jit-cache"] and found["packages_match"]:
-        packed = True
+    source, _why = flashinfer_install.kernel_source(
+        found["packages"], found["packages_match"], found["compiled_modules"], found["compiler"]
+    )
+    packed = source in ("pack", "jit_cache")
     if mismatch:
         problems.append(mismatch)
     if missing and packed:
@@ -333,7 +298,7 @@ def judge_compiling(found: dict) -> tuple[list[str], list[str]]:
         remarks += [f"no kernel can be compiled here: {text}" for text in missing]
     elif missing:
         problems += missing
-        if START_MODULE in pack:
+        if flashinfer_install.is_packed(found["compiled_modules"]):
             problems.append(
                 f"FlashInfer {own} asks nvcc for its version before it takes a packed kernel: put an nvcc on PATH, or "
                 f"take {flashinfer_install.PACK_WITHOUT_NVCC} or newer"
@@ -408,10 +373,6 @@ def main() -> None:
         found = look(stage, {name: str(value) for name, value in options["env"].items()}, options["timeout"], scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    compiler = found["compiler"]
-    compiler["missing"] = missing_for_compiling(compiler)
-    compiler["mismatch"] = compiler_mismatch(compiler, found["probe"]["torch_cuda"])
-    compiler["ready"] = not compiler["missing"] and not compiler["mismatch"]
     problems, remarks = judge(found)
     probe = found.pop("probe")
     del found["mismatches"]

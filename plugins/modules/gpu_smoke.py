@@ -231,165 +231,13 @@ commands:
   sample: [["/opt/conda/envs/olmocr-optimized/bin/python", "gpu_kernels.py", "request.json"]]
 """
 
-import json
 import os
 import shutil
 import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, gpu_kernels, staging
-
-ENTRY: dict = {
-    "reason": "",
-    "message": "",
-    "cpu_status": None,
-    "shapes": {},
-    "error": None,
-    "tolerance": None,
-    "tolerance_source": None,
-    "first_call_seconds": None,
-    "median_ms": None,
-    "origin": "unknown",
-    "modules": [],
-}
-
-
-def program() -> str:
-    """The text of the program for the environment's Python; on a host it lies inside Ansible's zip archive."""
-    return gpu_kernels.__loader__.get_source(gpu_kernels.__name__)  # type: ignore[union-attr,no-any-return]
-
-
-def read_events(path: str) -> list[dict]:
-    """The events that were written whole; a process that was killed may have left half a line."""
-    events = []
-    try:
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                try:
-                    events.append(json.loads(line))
-                except ValueError:
-                    continue
-    except OSError:
-        pass
-    return events
-
-
-def attempt(
-    stage: staging.Stage, request: dict, folder: str, timeout: int, env: dict[str, str]
-) -> tuple[list[dict], commands.Result]:
-    """Run the kernels of `request` in one process."""
-    events, asked, script = (os.path.join(folder, name) for name in ("events.jsonl", "request.json", "gpu_kernels.py"))
-    if os.path.exists(events):
-        os.unlink(events)
-    with open(script, "w", encoding="utf-8") as file:
-        file.write(program())
-    with open(asked, "w", encoding="utf-8") as file:
-        json.dump({**request, "timeout": timeout, "events": events}, file)
-    # The program keeps each step's time limit itself; this one is for the case that it cannot.
-    limit = timeout * (len(request["kernels"]) + 1) + 60
-    result = stage.run([stage.python, script, asked], timeout=limit, env=env, cwd=folder)
-    return read_events(events), result
-
-
-def how_it_ended(events: list[dict], result: commands.Result, timeout: int) -> dict:
-    """The finding for a kernel, or a start, that the process did not outlive."""
-    if result.timed_out or any(event["event"] == "timeout" for event in events):
-        message = f"expected an end within {timeout} s, found it still running; raise timeout if it was compiling"
-        return {"status": "failed", "reason": "timeout", "message": message}
-    message = result.outcome()
-    if result.rc == -9:
-        message += "\nThe kernel's out-of-memory killer sends this signal: see the host's kernel log"
-    return {"status": "failed", "reason": "crash", "message": message}
-
-
-def read_attempt(
-    kernels: list[str], events: list[dict], result: commands.Result, timeout: int
-) -> tuple[dict[str, dict], dict, bool]:
-    """The findings by kernel, the device, and whether the kernels without a finding are worth a new process."""
-    found: dict[str, dict] = {}
-    device: dict = {}
-    begun = []
-    for event in events:
-        data = {key: value for key, value in event.items() if key not in ("event", "kernel")}
-        if event["event"] == "device":
-            device = data
-        elif event["event"] == "start_failed":
-            return {kernel: {"status": "failed", **data} for kernel in kernels}, device, False
-        elif event["event"] == "begin":
-            begun.append(event["kernel"])
-        elif event["event"] == "result":
-            found[event["kernel"]] = data
-    no_gpu = device.get("no_gpu")
-    if no_gpu:
-        return (
-            {kernel: {"status": "not_run", "reason": "no_gpu", "message": no_gpu} for kernel in kernels},
-            device,
-            False,
-        )
-    lost = [kernel for kernel in begun if kernel not in found]
-    if lost:
-        found[lost[0]] = how_it_ended(events, result, timeout)
-        return found, device, True
-    if not begun:
-        return {kernel: how_it_ended(events, result, timeout) for kernel in kernels}, device, False
-    return found, device, True
-
-
-def as_cpu(entry: dict) -> dict:
-    """What ran on a CPU is never passed: it says nothing about a GPU."""
-    if entry["status"] == "passed":
-        message = "right on the CPU; not run on a GPU"
-        return {**entry, "status": "not_run", "reason": "cpu_mode", "message": message, "cpu_status": "passed"}
-    return {**entry, "cpu_status": entry["status"]}
-
-
-def run_all(run, request: dict, timeout: int) -> tuple[list[dict], dict, int, list[list[str]]]:  # type: ignore[no-untyped-def]
-    """Run every kernel, in as many processes as it takes.
-
-    `run(request)` runs one process and returns its events and result.
-    """
-    mode = request["mode"]
-    found: dict[str, dict] = {}
-    if mode == "cpu":
-        message = "has no CPU form; not run on a GPU"
-        gpu_only = [kernel for kernel in request["kernels"] if kernel not in gpu_kernels.ON_CPU]
-        found = {kernel: {"status": "not_run", "reason": "cpu_mode", "message": message} for kernel in gpu_only}
-    device: dict = {}
-    argvs: list[list[str]] = []
-    again = True
-    while again:
-        pending = [kernel for kernel in request["kernels"] if kernel not in found]
-        if not pending:
-            break
-        events, result = run({**request, "kernels": pending})
-        argvs.append(result.argv)
-        findings, device, again = read_attempt(pending, events, result, timeout)
-        if mode == "cpu":
-            findings = {kernel: as_cpu(finding) for kernel, finding in findings.items()}
-        found.update(findings)
-    about = {"mode": mode, "device": device.get("device", ""), "capability": device.get("capability", "")}
-    entries = [{"name": kernel, **ENTRY, **about, **found[kernel]} for kernel in request["kernels"]]
-    return entries, device, len(argvs), argvs
-
-
-def overall(entries: list[dict]) -> str:
-    statuses = {entry["status"] for entry in entries}
-    if "failed" in statuses:
-        return "failed"
-    return "passed" if statuses == {"passed"} else "not_run"
-
-
-def summary(entries: list[dict]) -> str:
-    """One line for the operator: the failures where there are any, else how many passed, and why others did not run."""
-    failed = [
-        f"{entry['name']}: {entry['reason']}, {entry['message']}" for entry in entries if entry["status"] == "failed"
-    ]
-    if failed:
-        return f"{len(failed)} of {len(entries)} kernels failed. " + "; ".join(failed)
-    not_run = sorted({entry["message"] for entry in entries if entry["status"] == "not_run"})
-    passed = sum(entry["status"] == "passed" for entry in entries)
-    return "; ".join([f"{passed} of {len(entries)} kernels passed on a GPU", *not_run])
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import gpu_kernels, smoke, staging
 
 
 def main() -> None:
@@ -428,7 +276,7 @@ def main() -> None:
     if module.check_mode:
         waiting = {"status": "not_run", "reason": "check_mode", "message": f"check mode: would run in {python}"}
         about = {"mode": options["mode"], "device": "", "capability": ""}
-        entries = [{"name": kernel, **ENTRY, **about, **waiting} for kernel in kernels]
+        entries = [{"name": kernel, **smoke.ENTRY, **about, **waiting} for kernel in kernels]
         argv = stage.argv([stage.python, "gpu_kernels.py", "request.json"])
         module.exit_json(
             msg=f"would run {', '.join(kernels)} in {python}",
@@ -442,14 +290,14 @@ def main() -> None:
     env = {name: str(value) for name, value in options["env"].items()}
     folder = tempfile.mkdtemp(prefix="gpu_smoke", dir=module.tmpdir)
     try:
-        entries, device, processes, argvs = run_all(
-            lambda asked: attempt(stage, asked, folder, options["timeout"], env), request, options["timeout"]
+        entries, device, processes, argvs = smoke.run_all(
+            lambda asked: smoke.attempt(stage, asked, folder, options["timeout"], env), request, options["timeout"]
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     result.update(
-        msg=summary(entries),
-        status=overall(entries),
+        msg=smoke.summary(entries),
+        status=smoke.overall(entries),
         kernels=entries,
         device=device,
         processes=processes,

@@ -20,15 +20,15 @@ extends_documentation_fragment:
   - ocrfleet.gpu_stack.environment
 options:
   path:
-    description: The pack, a file on the host.
+    description: The pack, a file on the host. Needed by O(state=packed) and O(state=placed).
     type: path
-    required: true
   state:
     description:
       - V(packed) makes the pack of the modules in the cache.
       - V(placed) places the pack's modules in the environment.
+      - V(named) only says how the pack that fits here is called, and whether this host can compile one.
     type: str
-    choices: [packed, placed]
+    choices: [named, packed, placed]
     required: true
   architecture:
     description:
@@ -76,6 +76,27 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+name:
+  description: The name of the pack's file that fits here.
+  returned: success
+  type: str
+  sample: flashinfer-0.6.13-torch-2.8.0+cu128-cp311-sm90-x86_64.tar.xz
+can_compile:
+  description: Whether a compiler for this PyTorch is here, so that a pack can be made.
+  returned: O(state=named)
+  type: bool
+wanted:
+  description: Whether FlashInfer would look at a pack. With a matching flashinfer-jit-cache it does not.
+  returned: O(state=named)
+  type: bool
+why_not:
+  description: Why no pack can be made here, or why none is wanted.
+  returned: O(state=named)
+  type: str
+path:
+  description: The option O(path).
+  returned: success
+  type: str
 manifest:
   description: What the pack is bound to, and the checksums of its C(modules).
   returned: success
@@ -143,6 +164,19 @@ def in_cache(found: list[dict], bound_to: dict[str, str]) -> dict[str, str]:
     }
 
 
+def prospects(tree: str, installed: dict, variables: dict[str, str], bound_to: dict[str, str]) -> dict:
+    """Whether a pack can be made here, and whether FlashInfer would use one."""
+    path = flashinfer_install.search_path(tree, variables)
+    home = flashinfer_install.cuda_home(variables, path)
+    compiler = flashinfer_install.compiler(home, path, variables, bound_to["cuda"], timeout=30)
+    _versions, wrong = flashinfer_install.packages(installed)
+    wanted = "flashinfer-jit-cache" not in installed or bool(wrong)
+    why = [*compiler["missing"], *([compiler["mismatch"]] if compiler["mismatch"] else [])]
+    if not wanted:
+        why = ["flashinfer-jit-cache is installed and holds the kernels compiled"]
+    return {"can_compile": compiler["ready"], "wanted": wanted, "why_not": "; ".join(why)}
+
+
 def read(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
@@ -156,12 +190,13 @@ def main() -> None:
         argument_spec={
             "environment": {"type": "path", "required": True},
             "candidate": {"type": "path"},
-            "path": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["packed", "placed"], "required": True},
+            "path": {"type": "path"},
+            "state": {"type": "str", "choices": ["named", "packed", "placed"], "required": True},
             "architecture": {"type": "str"},
             "env": {"type": "dict", "default": {}},
             "timeout": {"type": "int", "default": 120},
         },
+        required_if=[("state", "packed", ["path"]), ("state", "placed", ["path"])],
         supports_check_mode=True,
     )
     options = module.params
@@ -185,7 +220,13 @@ def main() -> None:
     site = os.path.dirname(installed["flashinfer-python"].path)
     package = os.path.join(site, "flashinfer")
     before = flashinfer_install.release(flashinfer_install.PACK_WITHOUT_NVCC)
-    result: dict = {"needs_nvcc": flashinfer_install.release(probe["flashinfer"]) < before}
+    result: dict = {
+        "needs_nvcc": flashinfer_install.release(probe["flashinfer"]) < before,
+        "name": kernel_pack.file_name(bound_to),
+        "path": options["path"],
+    }
+    if options["state"] == "named":
+        module.exit_json(changed=False, **prospects(stage.tree, installed, {**os.environ, **env}, bound_to), **result)
     try:
         if options["state"] == "packed":
             cache = flashinfer_install.workspace({**os.environ, **env})

@@ -57,9 +57,11 @@ options:
             versions must be the same. Without a GPU nothing is compiled, and a wrong one is V(not_run).
           - V(cuda_runtime) looks for CUDA runtime libraries of two major versions in one process after the imports.
           - V(document) sends O(checks[].pdf) through OlmOCR's pipeline, on a GPU of this host or on O(checks[].server).
+          - V(smoke) runs the kernels of M(ocrfleet.gpu_stack.gpu_smoke) on the GPU. Those of FlashInfer are left out
+            where M(ocrfleet.gpu_stack.activation) has switched vllm's FlashInfer sampler off.
         type: str
         required: true
-        choices: [torch, gpu, import, show_config, cuda_compiler, cuda_runtime, document]
+        choices: [torch, gpu, import, show_config, cuda_compiler, cuda_runtime, smoke, document]
       timeout:
         description: Seconds that the item may take.
         type: float
@@ -111,11 +113,15 @@ options:
         default: false
       needs:
         description:
-          - Names of earlier items without which an item of kind V(document) makes no sense. When one failed it is
-            V(not_run).
+          - Names of earlier items without which an item of kind V(document) or V(smoke) makes no sense. When one failed
+            it is V(not_run).
         type: list
         elements: str
         default: []
+      env:
+        description: Environment variables for kind V(smoke).
+        type: dict
+        default: {}
 requirements:
   - packaging
 attributes:
@@ -218,7 +224,7 @@ CHECK_SPEC = {
     "kind": {
         "type": "str",
         "required": True,
-        "choices": ["torch", "gpu", "import", "show_config", "cuda_compiler", "cuda_runtime", "document"],
+        "choices": ["torch", "gpu", "import", "show_config", "cuda_compiler", "cuda_runtime", "smoke", "document"],
     },
     "timeout": {"type": "float", "default": 300},
     "distribution": {"type": "str"},
@@ -232,6 +238,7 @@ CHECK_SPEC = {
     "model": {"type": "str", "default": ""},
     "required": {"type": "bool", "default": False},
     "needs": {"type": "list", "elements": "str", "default": []},
+    "env": {"type": "dict", "default": {}},
 }
 
 

@@ -209,14 +209,14 @@ HEALTHY: dict = {
         "flashinfer_problem": "",
         "problem": "",
     },
-    "compiler": {"missing": [], "mismatch": "", "nvcc_problem": ""},
+    "compiler": {"missing": [], "mismatch": "", "nvcc_problem": "", "nvcc_version": "12.8"},
     "compiled_modules": [],
     "caches": [{"name": "flashinfer", "path": "/home/o/.cache/flashinfer", "exists": True, "writable": True}],
     "cuda_libraries": {"installed": {"12": ["a-cu12==12.8"]}, "loaded": ["/e/libcudart.so.12"]},
     "gpu": nvidia.Survey("570.124.06", [nvidia.Gpu(0, "NVIDIA L4", "GPU-1", "8.9", 23034, 1, False)]),
     "variables": {},
 }
-NO_NVCC = {"missing": ["nvcc: none"], "mismatch": "", "nvcc_problem": "none"}
+NO_NVCC = {"missing": ["nvcc: none"], "mismatch": "", "nvcc_problem": "none", "nvcc_version": ""}
 PACK = [{"name": "sampling", "origin": "pack", "path": "/e/sampling.so", "cudart": "12"}]
 
 
@@ -310,10 +310,10 @@ def test_what_is_missing_is_listed_at_once() -> None:
         "ninja": "",
         "cxx": "",
     }
-    missing = flashinfer_info.missing_for_compiling(compiler)
+    missing = flashinfer_install.missing_for_compiling(compiler)
     assert [text.split(":")[0] for text in missing] == ["nvcc", "curand.h", "ninja", "C++ compiler"]
-    assert flashinfer_info.compiler_mismatch(compiler, "12.8") == ""
+    assert flashinfer_install.compiler_mismatch(compiler, "12.8") == ""
     compiler.update(nvcc_version="13.0", nvcc="/usr/bin/nvcc")
-    assert "nvcc 13.0 (/usr/bin/nvcc) does not match PyTorch's CUDA 12.8" in flashinfer_info.compiler_mismatch(
+    assert "nvcc 13.0 (/usr/bin/nvcc) does not match PyTorch's CUDA 12.8" in flashinfer_install.compiler_mismatch(
         compiler, "12.8"
     )

@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, gpu_kernels, staging
-from ansible_collections.ocrfleet.gpu_stack.plugins.modules import gpu_smoke
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, gpu_kernels, smoke, staging
 
 FIXTURES = Path(__file__).parent / "fixtures" / "gpu"
 ENVIRONMENT = os.environ.get("OCRFLEET_TEST_ENVIRONMENT", "")
@@ -21,21 +20,21 @@ def request(kernels: list[str], mode: str = "gpu", **more: object) -> dict:
     return {"kernels": kernels, "mode": mode, "seed": 7, "capability": None, "tolerance": None, **more}
 
 
-def smoke(python: str, folder: Path, asked: dict, timeout: int, env: dict[str, str]) -> tuple[dict[str, dict], int]:
+def ran(python: str, folder: Path, asked: dict, timeout: int, env: dict[str, str]) -> tuple[dict[str, dict], int]:
     class Stage(staging.Stage):
         @property
         def python(self) -> str:
             return python
 
     stage = Stage(str(folder))
-    entries, _device, processes, _argvs = gpu_smoke.run_all(
-        lambda one: gpu_smoke.attempt(stage, one, str(folder), timeout, env), asked, timeout
+    entries, _device, processes, _argvs = smoke.run_all(
+        lambda one: smoke.attempt(stage, one, str(folder), timeout, env), asked, timeout
     )
     return {entry["name"]: entry for entry in entries}, processes
 
 
 def fake(tmp_path: Path, how: str, asked: dict, timeout: int = 3) -> tuple[dict[str, dict], int]:
-    return smoke(sys.executable, tmp_path, asked, timeout, {"PYTHONPATH": str(FIXTURES / "fake_torch"), "FAKE": how})
+    return ran(sys.executable, tmp_path, asked, timeout, {"PYTHONPATH": str(FIXTURES / "fake_torch"), "FAKE": how})
 
 
 @pytest.mark.parametrize(
@@ -86,7 +85,7 @@ def test_a_hang_ends_the_children_too(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text(
         f"import subprocess, time\nsubprocess.Popen(['sh', '-c', 'sleep 3; touch {mark}'])\ntime.sleep(60)\n"
     )
-    found, _ = smoke(sys.executable, tmp_path, request(["torch_matmul"]), 1, {"PYTHONPATH": str(tmp_path)})
+    found, _ = ran(sys.executable, tmp_path, request(["torch_matmul"]), 1, {"PYTHONPATH": str(tmp_path)})
     assert found["torch_matmul"]["reason"] == "timeout"
     commands.run(["sleep", "3.5"], timeout=10)
     assert not mark.exists()
@@ -111,20 +110,18 @@ def test_a_cpu_result_is_never_passed() -> None:
         asked.append(one["kernels"])
         return answer(events)
 
-    entries, _device, _processes, _argvs = gpu_smoke.run_all(
-        run, request(["torch_matmul", "flashinfer_decode"], "cpu"), 5
-    )
+    entries, _device, _processes, _argvs = smoke.run_all(run, request(["torch_matmul", "flashinfer_decode"], "cpu"), 5)
     assert asked == [["torch_matmul"]]
     assert [(entry["status"], entry["reason"], entry["cpu_status"]) for entry in entries] == [
         ("not_run", "cpu_mode", "passed"),
         ("not_run", "cpu_mode", None),
     ]
-    assert gpu_smoke.overall(entries) == "not_run"
+    assert smoke.overall(entries) == "not_run"
 
 
 def test_the_out_of_memory_killer_is_named() -> None:
     events = [DEVICE, {"event": "begin", "kernel": "flashinfer_prefill"}]
-    entries, _, processes, _ = gpu_smoke.run_all(lambda one: answer(events, -9), request(["flashinfer_prefill"]), 5)
+    entries, _, processes, _ = smoke.run_all(lambda one: answer(events, -9), request(["flashinfer_prefill"]), 5)
     assert processes == 1
     assert entries[0]["reason"] == "crash"
     assert "out-of-memory killer" in entries[0]["message"]
@@ -140,7 +137,7 @@ def test_the_out_of_memory_killer_is_named() -> None:
     ],
 )
 def test_overall(statuses: list[str], expected: str) -> None:
-    assert gpu_smoke.overall([{"status": status} for status in statuses]) == expected
+    assert smoke.overall([{"status": status} for status in statuses]) == expected
 
 
 @pytest.mark.parametrize(
@@ -179,7 +176,7 @@ def test_module_origin(path: str, written: float, origin: str) -> None:
 def test_half_a_line_is_dropped(tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     file.write_text('{"event": "begin", "kernel": "torch_matmul"}\n{"event": "resu')
-    assert gpu_smoke.read_events(str(file)) == [{"event": "begin", "kernel": "torch_matmul"}]
+    assert smoke.read_events(str(file)) == [{"event": "begin", "kernel": "torch_matmul"}]
 
 
 @pytest.mark.skipif(not ENVIRONMENT, reason="OCRFLEET_TEST_ENVIRONMENT names no environment with PyTorch")
@@ -200,7 +197,7 @@ def test_half_a_line_is_dropped(tmp_path: Path) -> None:
 def test_with_the_real_torch(tmp_path: Path, sabotage: str, reason: str, says: str) -> None:
     env = {"PYTHONPATH": str(FIXTURES / "sabotage"), "SABOTAGE": sabotage, "PYTHONDONTWRITEBYTECODE": "1"}
     asked = request(["torch_matmul", "torch_attention"], "cpu")
-    found, processes = smoke(os.path.join(ENVIRONMENT, "bin", "python"), tmp_path, asked, 20, env)
+    found, processes = ran(os.path.join(ENVIRONMENT, "bin", "python"), tmp_path, asked, 20, env)
     matmul = found["torch_matmul"]
     assert says in matmul["message"]
     assert (matmul["cpu_status"], matmul["reason"]) == (("failed", reason) if sabotage else ("passed", "cpu_mode"))

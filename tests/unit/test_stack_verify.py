@@ -458,6 +458,53 @@ def test_document_without_poppler(environment: Environment, tmp_path: Path, monk
     assert verdict.reason == "pdfinfo and pdftoppm not found on PATH: install poppler-utils"
 
 
+# --- the smoke kernels ---
+
+
+@pytest.mark.parametrize(
+    ("sampler", "kernels"), [("", 6), ("VLLM_USE_FLASHINFER_SAMPLER=1\n", 6), ("VLLM_USE_FLASHINFER_SAMPLER=0\n", 3)]
+)
+def test_kernels_of_a_flashinfer_that_vllm_does_not_use_are_left_out(
+    environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str, kernels: int
+) -> None:
+    environment.add("flashinfer-python", "0.3.1", "flashinfer")
+    file = Path(environment.prefix) / "etc/ocrfleet/flashinfer.env"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"# a comment\n{sampler}NOTE='a b'\n")
+    seen = []
+
+    def attempt(stage: Any, request: dict, folder: str, timeout: int, env: dict) -> Any:
+        seen.append((request["kernels"], env["NOTE"], env["SABOTAGE"]))
+        events = [{"event": "device", "device": "NVIDIA L4", "capability": "8.9"}]
+        for kernel in request["kernels"]:
+            events += [{"event": "begin", "kernel": kernel}]
+            bad = {"status": "failed", "reason": "wrong_result", "message": "far off"}
+            good = {"status": "passed", "origin": "pack", "first_call_seconds": 0.1, "median_ms": 0.01, "error": 0.002}
+            events += [{"event": "result", "kernel": kernel, **(bad if kernel == "torch_matmul" else good)}]
+        return events, commands.Result(["python"], 0, "", "", 1.0)
+
+    monkeypatch.setattr(stack_checks.smoke, "attempt", attempt)
+    item = check("smoke", env={"SABOTAGE": 1})
+    verdict = run(environment, tmp_path, [item], ["GPU 0: NVIDIA L4"])["smoke"]
+    assert verdict.status == "failed"
+    assert verdict.reason == f"1 of {kernels} kernels failed. torch_matmul: wrong_result, far off"
+    assert len(seen[0][0]) == kernels
+    assert seen[0][1:] == ("a b", "1")
+    assert verdict.seen["torch_attention"] == "pack, first call 0.1 s, then 0.01 ms, error 0.002"
+
+
+def test_smoke_kernels_without_a_gpu(environment: Environment, tmp_path: Path) -> None:
+    verdict = run(environment, tmp_path, [check("smoke")])["smoke"]
+    assert (verdict.status, verdict.reason) == ("not_run", "this host has no NVIDIA GPU")
+
+
+def test_smoke_kernels_after_a_failure(environment: Environment, tmp_path: Path) -> None:
+    environment.add("torch", "2.4.1", "torch", "raise ImportError('broken')")
+    checks = [check("torch", version="2.8.0"), check("smoke", needs=["torch"])]
+    verdict = run(environment, tmp_path, checks, ["GPU 0: NVIDIA L4"])["smoke"]
+    assert (verdict.status, verdict.reason) == ("not_run", "needs torch, which failed")
+
+
 # --- is there a GPU ---
 
 

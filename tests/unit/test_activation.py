@@ -1,0 +1,157 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What OlmOCR's vllm is started with: what is decided, and what shells make of the files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import activation
+from made_environment import make_environment
+
+GOOD = {"cuda_home": "/usr/local/cuda-12.8", "nvcc_version": "12.8", "nvcc_problem": "", "missing": [], "mismatch": ""}
+WRONG = {**GOOD, "cuda_home": "/usr/local/cuda", "nvcc_version": "13.0", "mismatch": "nvcc 13.0 does not match"}
+NONE = {**GOOD, "cuda_home": "", "nvcc_version": "", "nvcc_problem": "none", "missing": ["nvcc: no CUDA toolkit"]}
+PACK = [{"name": "sampling", "origin": "pack", "path": "/e/sampling.so", "cudart": "12"}]
+
+
+def decide(flashinfer: str = "0.3.1", **more):
+    asked = {
+        "packages": {"flashinfer-python": flashinfer, "flashinfer-cubin": "", "flashinfer-jit-cache": ""},
+        "match": True,
+        "vllm": "0.11.0",
+        "torch": "2.8.0",
+        "modules": [],
+        "compiler": GOOD,
+        "sampler": "auto",
+        "cache": "",
+        "more": {},
+    }
+    return activation.decide(**{**asked, **more})
+
+
+@pytest.mark.parametrize(
+    ("asked", "sampler", "kernels", "why"),
+    [
+        ({}, "on", "compiler", "nvcc 12.8 compiles the kernels"),
+        ({"compiler": NONE}, "off", "nowhere", "nvcc: no CUDA toolkit"),
+        ({"compiler": WRONG}, "off", "nowhere", "nvcc 13.0 does not match"),
+        ({"compiler": NONE, "sampler": "on"}, "on", "nowhere", "no CUDA toolkit"),
+        ({"sampler": "off"}, "off", "compiler", "switched off by the option"),
+        ({"flashinfer": "0.6.13", "compiler": NONE, "modules": PACK}, "on", "pack", "a kernel pack"),
+        # 0.3.1 asks nvcc for its version even where a pack is; any will do.
+        ({"compiler": NONE, "modules": PACK}, "off", "nowhere", "no CUDA toolkit"),
+        ({"compiler": WRONG, "modules": PACK}, "on", "pack", "a kernel pack"),
+        ({"flashinfer": ""}, "absent", "nowhere", "not installed"),
+    ],
+)
+def test_the_sampler_is_on_where_its_kernels_can_be_had(asked, sampler, kernels, why):
+    found = decide(**asked)
+    assert (found["sampler"], found["kernels"]) == (sampler, kernels)
+    assert why in found["why"]
+    assert found["variables"].get("VLLM_USE_FLASHINFER_SAMPLER") == {"on": "1", "off": "0", "absent": None}[sampler]
+    # A compiler of another CUDA is never recommended to anyone.
+    assert found["variables"].get("CUDA_HOME") in (None, "/usr/local/cuda-12.8")
+
+
+def test_caches_are_kept_apart_by_what_compiled_kernels_depend_on():
+    variables = decide(cache="/srv/cache")["variables"]
+    assert variables["FLASHINFER_WORKSPACE_BASE"] == "/srv/cache/flashinfer-0.3.1-torch-2.8.0"
+    assert variables["VLLM_CACHE_ROOT"] == "/srv/cache/vllm"
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"VLLM_ATTENTION_BACKEND": "FLASHINFER"}, "raises on vllm 0.11.0"),
+        ({"A": "it's"}, "A: expected"),
+        ({"A": "two\nlines"}, "A: expected"),
+        ({"A B": "1"}, "A B: expected"),
+    ],
+)
+def test_what_would_break_is_refused(more, says):
+    with pytest.raises(activation.Refused, match=says):
+        decide(more=more)
+
+
+def test_another_vllm_may_have_the_backend():
+    more = {"VLLM_ATTENTION_BACKEND": "FLASHINFER"}
+    assert decide(vllm="0.12.0", more=more)["variables"]["VLLM_ATTENTION_BACKEND"] == "FLASHINFER"
+    assert "UnsetEnvironment" not in activation.drop_in("/srv/env", "0.12.0")
+    assert "UnsetEnvironment=VLLM_ATTENTION_BACKEND=FLASHINFER\n" in activation.drop_in("/srv/env", "0.11.0")
+
+
+def write(tree: Path, decision: dict) -> list[str]:
+    wanted = activation.files(str(tree), str(tree), decision, "0.11.0")
+    changes = activation.differing(str(tree), wanted)
+    activation.write(str(tree), {path: wanted[path] for path in changes})
+    return sorted(changes)
+
+
+SHOW = 'echo "${VLLM_USE_FLASHINFER_SAMPLER-none} ${NOTE-none} ${VLLM_ATTENTION_BACKEND-none}"'
+BEFORE = {"PATH": os.environ["PATH"], "NOTE": "mine", "VLLM_ATTENTION_BACKEND": "FLASHINFER"}
+
+
+def shell(name: str, script: str) -> list[str]:
+    done = subprocess.run([name, "-euc", script], env=BEFORE, text=True, capture_output=True, check=True)
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("name", ["sh", "bash"])
+def test_a_shell_gets_the_variables_and_gives_them_back(tmp_path, name):
+    tree = make_environment(tmp_path / "env")
+    (tree / "conda-meta").mkdir()
+    write(tree, decide(compiler=NONE, more={"NOTE": "a b $HOME"}))
+    scripts = [tree / "etc/conda" / f"{which}.d/ocrfleet-flashinfer.sh" for which in ("activate", "deactivate")]
+    # Twice, as conda does when an active environment is activated again.
+    told = shell(name, f". {scripts[0]}; . {scripts[0]}; {SHOW}; . {scripts[1]}; {SHOW}; . {scripts[1]}")
+    assert told == ["0 a b $HOME none", "none mine FLASHINFER"]
+
+
+def test_a_venvs_own_script_activates_and_deactivates(tmp_path):
+    tree = tmp_path / "a venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tree], check=True)
+    script = (tree / "bin/activate").read_bytes()
+    assert "bin/activate" in write(tree, decide(compiler=NONE))
+    assert write(tree, decide(compiler=NONE)) == []
+    told = shell("bash", f"set +u; . '{tree}/bin/activate'; {SHOW}; deactivate; {SHOW}")
+    assert told == ["0 mine none", "none mine FLASHINFER"]
+    write(tree, decide(flashinfer=""))
+    assert (tree / "bin/activate").read_bytes() == script
+    assert not list((tree / "etc/ocrfleet").iterdir())
+
+
+def test_a_file_shared_with_the_baseline_is_replaced_not_written_into(tmp_path):
+    tree = make_environment(tmp_path / "env")
+    write(tree, decide())
+    baseline = tmp_path / "baseline.env"
+    os.link(tree / activation.ENVIRONMENT_FILE, baseline)
+    os.link(tree / "bin/activate", tmp_path / "activate")
+    before = [baseline.read_text(), (tmp_path / "activate").read_text()]
+    assert write(tree, decide(sampler="off"))
+    assert write(tree, decide(flashinfer=""))
+    assert [baseline.read_text(), (tmp_path / "activate").read_text()] == before
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    tree = make_environment(tmp_path / "env")
+    assert activation.read(str(tree)) == {}
+    decision = decide(more={"NOTE": "a b"})
+    write(tree, decision)
+    assert activation.read(str(tree)) == decision["variables"]
+    # systemd reads the same file.
+    assert "NOTE='a b'\n" in (tree / activation.ENVIRONMENT_FILE).read_text()
+
+
+def test_the_toolkit_of_torchs_cuda_is_tried_before_the_usual_one(tmp_path, monkeypatch):
+    for name in ("cuda", "cuda-12.8"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(activation, "USUAL", str(tmp_path))
+    found = activation.toolkits("", {"CUDA_HOME": str(tmp_path / "cuda")}, "", "12.8")
+    assert found == [(str(tmp_path / "cuda"), "CUDA_HOME"), (str(tmp_path / "cuda-12.8"), "the usual place")]
+    assert activation.toolkits("/opt/cuda", {}, "", "12.8") == [("/opt/cuda", "cuda_home")]
