@@ -55,7 +55,7 @@ def _start_notes(start: dict) -> list[str]:
     if start.get("sampler") != "off":
         return []
     return [
-        f"vllm's FlashInfer sampler is switched off, so that OlmOCR starts without it, because of {start.get('why', '')}"
+        f"vllm's FlashInfer sampler is switched off, so that OlmOCR starts. The reason: {start.get('why', '')}"
     ]
 
 
