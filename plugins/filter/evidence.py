@@ -54,9 +54,16 @@ def _start_notes(start: dict) -> list[str]:
     """Where OlmOCR starts without FlashInfer's sampler, and why."""
     if start.get("sampler") != "off":
         return []
-    return [
-        f"vllm's FlashInfer sampler is switched off, so that OlmOCR starts. The reason: {start.get('why', '')}"
-    ]
+    return [f"vllm's FlashInfer sampler is switched off, so that OlmOCR starts. The reason: {start.get('why', '')}"]
+
+
+def _kernel_pack(found: dict) -> dict:
+    """Which pack fits here, what was placed of it, why none was made, and what compiling it took."""
+    told = {name: found.get("wanted", {}).get(name) for name in ("name", "why_not")}
+    told["modules"] = ", ".join(sorted(found.get("placed", {}).get("manifest", {}).get("modules", {})))
+    for kernel in found.get("smoke", {}).get("kernels", []):
+        told[f"{kernel['name']} compiled here"] = f"first call {kernel['first_call_seconds']} s"
+    return {name: value for name, value in told.items() if value}
 
 
 def _transaction(results: dict) -> dict:
@@ -117,6 +124,7 @@ def evidence(results: dict) -> dict:
         "transaction": _transaction(results),
         "checks": checks,
         "activation": {name: start[name] for name in ("sampler", "kernels", "why", "variables") if start.get(name)},
+        "kernel_pack": _kernel_pack(results.get("kernel_pack", {})),
         "notes": _notes(method, [*results.get("remarks", []), *_start_notes(start)]),
         "timings": timings,
     }

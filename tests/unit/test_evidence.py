@@ -59,3 +59,29 @@ def test_the_last_word_on_the_transaction_counts():
 def test_a_run_that_failed_at_once_still_gives_evidence():
     made = evidence({"failure": "no", "version": None, "method_result": {}})
     assert (made["versions"], made["plan"], made["fingerprint"]) == ({}, [], "")
+
+
+def test_the_start_of_olmocr_is_told():
+    start = {"sampler": "off", "kernels": "nowhere", "why": "no nvcc", "variables": {"A": "0"}, "diff": []}
+    told = evidence({"activation": start, "remarks": ["GPU 0: MIG is on"]})
+    assert told["activation"] == {name: start[name] for name in ("sampler", "kernels", "why", "variables")}
+    assert told["notes"] == [
+        "GPU 0: MIG is on",
+        "vllm's FlashInfer sampler is switched off, so that OlmOCR starts. The reason: no nvcc",
+    ]
+    assert evidence({"activation": {**start, "sampler": "on"}})["notes"] == []
+
+
+def test_the_kernel_pack_is_told():
+    kernels = [{"name": "flashinfer_decode", "first_call_seconds": 40.5}]
+    pack = {
+        "wanted": {"name": "flashinfer-0.6.13.tar.xz", "why_not": ""},
+        "smoke": {"kernels": kernels},
+        "placed": {"manifest": {"modules": {"sampling": {}, "page": {}}}},
+    }
+    assert evidence({"kernel_pack": pack})["kernel_pack"] == {
+        "name": "flashinfer-0.6.13.tar.xz",
+        "modules": "page, sampling",
+        "flashinfer_decode compiled here": "first call 40.5 s",
+    }
+    assert evidence({})["kernel_pack"] == {}
