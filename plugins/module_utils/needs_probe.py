@@ -53,6 +53,7 @@ def judge(text: str) -> dict:
 
 if __name__ == "__main__":
     if Requirement is None:
-        sys.exit(f"expected packaging or pip in {sys.prefix}, found neither; install packaging there")
+        raise SystemExit(f"expected packaging or pip in {sys.prefix}, found neither; install packaging there")
     given = json.loads(sys.argv[1])
-    print(json.dumps([judge(text) for text in (_build_requirements(given) if isinstance(given, str) else given)]))
+    requirements = _build_requirements(given) if isinstance(given, str) else given
+    json.dump([judge(text) for text in requirements], sys.stdout)
