@@ -28,6 +28,9 @@ SHORT_PREFIX = "fi_"
 # These say where reports go and how runs talk to services; the installed stack is the same whatever they are.
 NOT_PART_OF_THE_STACK = ("report_",)
 
+# These name a file on the control node. What it holds decides, not where it lies.
+BY_CONTENT = ("flashinfer_lock",)
+
 
 def load_specs(roles: Path) -> dict[str, dict]:
     """The options of every role's entry point `main`, by role."""
@@ -79,6 +82,10 @@ def wrong_values(values: dict, specs: dict[str, dict]) -> list[str]:
 def spec_hash(values: dict) -> str:
     """A hash over everything that decides what is installed. Values themselves may hold secrets and are not kept."""
     deciding = {name: value for name, value in values.items() if not name.startswith(NOT_PART_OF_THE_STACK)}
+    for name in BY_CONTENT:
+        path = os.path.expanduser(deciding.get(name) or "")
+        if os.path.isfile(path):
+            deciding[name] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()
 
 

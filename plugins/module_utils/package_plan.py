@@ -41,6 +41,7 @@ class Request:
     optional: list[str] = field(default_factory=list)
     constraints: list[str] = field(default_factory=list)
     lock: str = ""
+    lock_exact: bool = False  # what the lock holds, all of it and nothing else
     protect: list[str] = field(default_factory=list)  # `all`, `torch`, or names and patterns
     cuda_major: int | None = None
     allow: list[str] = field(default_factory=list)  # packages of another CUDA major version that the operator accepts
@@ -84,6 +85,10 @@ def locked_versions(lock: str) -> dict[str, str]:
 
 def make(uv: Uv, request: Request, installed: dict[str, Distribution], damaged: list[Damage]) -> Plan:
     """Resolve `request` against what is installed. Raises Refused, uv.Unsatisfiable or uv.Failed; changes nothing."""
+    kept = protected(installed, request.protect)
+    constraints = [*request.constraints, *(f"{name}=={version}" for name, version in kept.items())]
+    if request.lock_exact:
+        return _exactly(uv, request, constraints, kept, damaged)
     left_out = []
     requirements = list(request.requirements)
     for requirement in request.optional:
@@ -92,9 +97,6 @@ def make(uv: Uv, request: Request, installed: dict[str, Distribution], damaged: 
             requirements.append(requirement)
         else:
             left_out.append({"requirement": requirement, "reason": reason})
-
-    kept = protected(installed, request.protect)
-    constraints = [*request.constraints, *(f"{name}=={version}" for name, version in kept.items())]
     pins = locked_versions(request.lock)
     # A lock made for a fresh environment must not move what an existing one holds: then the index is asked instead.
     lock_used = bool(pins) and all(installed[name].version == pins[name] for name in pins if name in installed)
@@ -111,6 +113,39 @@ def make(uv: Uv, request: Request, installed: dict[str, Distribution], damaged: 
     plan = Plan(changes, damaged, left_out, excluded, lock_used, [*constraints, *_exclusions(excluded)], needs=found)
     plan.required_by = _required_by(uv, request, plan, requirements, installed)
     return plan
+
+
+def _exactly(uv: Uv, request: Request, constraints: list[str], kept: dict[str, str], damaged: list[Damage]) -> Plan:
+    """What the lock holds, where it contradicts neither what is protected nor what is asked for."""
+    pins = locked_versions(request.lock)
+    rows: list[dict] = [
+        {"name": name, "before": kept[name], "after": version}
+        for name, version in pins.items()
+        if kept.get(name, version) != version
+    ]
+    wrong = [f"it holds {row['name']} {row['after']}, installed and protected is {row['before']}" for row in rows]
+    for requirement in request.requirements:
+        name, _equals, version = requirement.partition("==")
+        held = pins.get(canonical(name))
+        if held is None or held.split("+")[0] != version.split("+")[0]:
+            wrong.append(f"asked for is {requirement}, it holds {f'{name} {held}' if held else f'no {name}'}")
+            rows.append({"name": canonical(name), "before": held, "after": version})
+    if wrong:
+        raise Refused(
+            f"Refused: the lock does not fit this environment: {'; '.join(wrong)}. Expected the lock of an environment "
+            "with the same baseline; make one on such a host, or leave the lock away.",
+            rows,
+        )
+    changes = uv.changes([f"{name}=={version}" for name, version in pins.items()], constraints, request.lock, True)
+    foreign = _foreign(changes, request)
+    if foreign:
+        raise Refused(_foreign_text(foreign, request.requirements, request, "the lock holds them"), foreign)
+    left_out = [
+        {"requirement": text, "reason": "the lock does not hold it"}
+        for text in request.optional
+        if _name(text) not in pins
+    ]
+    return Plan(changes, damaged, left_out, [], True, constraints, {change.name: [] for change in changes})
 
 
 def _required_by(

@@ -53,6 +53,13 @@ options:
       - Path, on the control node, of a requirements file with hashes. Versions and hashes are taken from it.
       - A lock that contradicts what is installed already is not used; C(lock_used) says so.
     type: path
+  lock_exact:
+    description:
+      - Install what O(lock) holds, all of it and nothing else, without asking what the requirements depend on. The
+        lock of one environment is so carried to others that have the same baseline.
+      - Refused when the lock contradicts a protected package or a requirement.
+    type: bool
+    default: false
   protect:
     description:
       - Installed packages that must not move. V(all) means every one, V(torch) the torch family and the CUDA
@@ -266,6 +273,7 @@ ARGUMENT_SPEC = {
     "optional": {"type": "list", "elements": "str", "default": []},
     "constraints": {"type": "list", "elements": "str", "default": []},
     "lock": {"type": "path"},
+    "lock_exact": {"type": "bool", "default": False},
     "protect": {"type": "list", "elements": "str", "default": []},
     "cuda_major": {"type": "int"},
     "allow_cuda": {"type": "list", "elements": "str", "default": []},
@@ -378,7 +386,9 @@ def apply(uv: Uv, plan: package_plan.Plan, lock: str) -> str:
 
 def main() -> None:
     started = time.monotonic()
-    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec=ARGUMENT_SPEC, required_if=[("lock_exact", True, ["lock"])], supports_check_mode=True
+    )
     params = module.params
     uv = make_uv(params, module.tmpdir)
     if not os.path.exists(os.path.join(uv.stage.tree, "bin", "python")):
@@ -402,6 +412,7 @@ def main() -> None:
         optional=params["optional"],
         constraints=params["constraints"],
         lock=lock,
+        lock_exact=params["lock_exact"],
         protect=params["protect"],
         cuda_major=params["cuda_major"],
         allow=params["allow_cuda"],

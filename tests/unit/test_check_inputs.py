@@ -64,6 +64,14 @@ def test_the_hash_follows_what_decides_the_stack_and_nothing_else():
     assert check_inputs.spec_hash(base) != check_inputs.spec_hash({**base, "fi_method": "none"})
 
 
+def test_a_lock_counts_by_what_it_holds(tmp_path):
+    hashes = []
+    for name, text in [("a", "six==1.17.0\n"), ("b", "six==1.17.0\n"), ("a", "six==1.16.0\n")]:
+        (tmp_path / name).write_text(text)
+        hashes.append(check_inputs.spec_hash({"flashinfer_lock": str(tmp_path / name)}))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
 def test_every_role_of_the_collection_can_be_read():
     specs = check_inputs.load_specs(check_inputs.ROLES)
     assert "fi_method" in specs["flashinfer"]

@@ -136,6 +136,36 @@ def test_a_lock_is_used_unless_it_contradicts_what_is_installed():
     assert [bool(asked["lock"]) for asked in uv.asked] == [True, False]
 
 
+def test_a_lock_is_installed_exactly():
+    uv = ScriptedUv(ADDED)
+    plan = make(uv, lock=LOCK, lock_exact=True, protect=["all"], optional=["flashinfer-cubin==0.3.1"])
+    asked = uv.asked[0]
+    assert asked["requirements"] == ["pillow==13.0.0", "flashinfer-python==0.3.1"]
+    assert asked["no_deps"] and asked["lock"] == LOCK and plan.lock_used
+    assert plan.left_out == [{"requirement": "flashinfer-cubin==0.3.1", "reason": "the lock does not hold it"}]
+
+
+@pytest.mark.parametrize(
+    ("lock", "said"),
+    [
+        (LOCK.replace("13.0.0", "12.0.0"), "it holds pillow 12.0.0, installed and protected is 13.0.0"),
+        (LOCK.replace("0.3.1", "0.6.13"), "asked for is flashinfer-python==0.3.1, it holds flashinfer-python 0.6.13"),
+        ("six==1.17.0 --hash=sha256:aa\n", "it holds no flashinfer-python"),
+        ("", "it holds no flashinfer-python"),
+    ],
+)
+def test_a_lock_that_does_not_fit_is_refused(lock, said):
+    with pytest.raises(package_plan.Refused, match=said):
+        make(ScriptedUv(), lock=lock, lock_exact=True, protect=["all"])
+
+
+def test_a_lock_with_another_cuda_is_refused_unless_allowed():
+    lock = LOCK + "cuda-bindings==13.5.0 --hash=sha256:cc\n"
+    with pytest.raises(package_plan.Refused, match=r"cuda-bindings 13.5.0 \(CUDA 13\).*the lock holds them"):
+        make(ScriptedUv(FOREIGN), lock=lock, lock_exact=True, cuda_major=12)
+    assert make(ScriptedUv(FOREIGN), lock=lock, lock_exact=True, cuda_major=12, allow=["cuda-bindings"]).changes
+
+
 def test_damaged_packages_are_part_of_the_plan():
     request = package_plan.Request(["vllm"])
     plan = package_plan.make(ScriptedUv([]), request, INSTALLED, [Damage("vllm", "0.11.0", ["gone"])])
