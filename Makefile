@@ -48,7 +48,7 @@ check: lint unit ## The fast half of the tests: lint and unit tests
 lint: env ## ansible-lint (production profile), yamllint, ruff, mypy
 	ruff check
 	ruff format --check
-	mypy plugins tools
+	mypy plugins tools src
 	yamllint --strict .
 	ansible-lint --offline --profile production
 

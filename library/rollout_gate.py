@@ -1,0 +1,1 @@
+../plugins/modules/rollout_gate.py

@@ -1,0 +1,295 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs of ansible-playbook through ansible-runner: on which hosts, with what result for each of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ocrfleet.errors import FleetError
+from ocrfleet.planning import Fleet
+from ocrfleet.text import plain
+
+# Called with the kind of event, the host ("" for none) and the name of the task.
+OnEvent = Callable[[str, str, str], None]
+Events = ("runner_on_start", "runner_on_ok", "runner_on_failed", "runner_on_unreachable", "playbook_on_task_start")
+
+# Every ansible-playbook of a rollout carries its run in its environment, so that a later driver finds it.
+MARK = "OCRFLEET_RUN"
+
+
+@dataclass
+class Outcome:
+    """What one run did on one host."""
+
+    state: str
+    message: str = ""
+    evidence: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _Seen:
+    """What the events of one ansible-playbook tell."""
+
+    stats: dict[str, Any] | None = None
+    messages: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rc: int | None = None
+    error: str = ""
+
+
+def checkout() -> Path | None:
+    """The collection that this program is part of, when it runs from one."""
+    root = Path(__file__).resolve().parents[2]
+    return root if (root / "galaxy.yml").is_file() or (root / "MANIFEST.json").is_file() else None
+
+
+def environment() -> dict[str, str]:
+    """What ansible-playbook is started with. From a checkout, that checkout's collection and settings are used."""
+    env = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    root = checkout()
+    if root and (root / "collections/ansible_collections").is_dir():
+        env["ANSIBLE_COLLECTIONS_PATH"] = os.environ.get("ANSIBLE_COLLECTIONS_PATH", str(root / "collections"))
+        # A setting of the operator's own folder wins.
+        if "ANSIBLE_CONFIG" not in os.environ and not Path("ansible.cfg").is_file():
+            env["ANSIBLE_CONFIG"] = str(root / "ansible.cfg")
+    elif root and root.parent.parent.name == "ansible_collections":
+        env["ANSIBLE_COLLECTIONS_PATH"] = os.environ.get("ANSIBLE_COLLECTIONS_PATH", str(root.parents[2]))
+    if Path("ansible.cfg").is_file() and "ANSIBLE_CONFIG" not in os.environ:
+        env["ANSIBLE_CONFIG"] = str(Path("ansible.cfg").absolute())  # runner works in a folder of its own
+    return env
+
+
+def evidence_of(reports: Path, host: str) -> dict[str, Any]:
+    """What the role report wrote of a host, if it did. The folder's name is made as that role makes it."""
+    file = reports / re.sub(r"[^A-Za-z0-9_.-]", "_", host) / "evidence.json"
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and found.get("host") == host else {}
+
+
+def is_proof(evidence: dict[str, Any]) -> bool:
+    return evidence.get("result") == "verified"
+
+
+def earlier(evidence: dict[str, Any], began: float) -> bool:
+    """Whether evidence is that of an earlier run, which a host shows again when there is nothing to do."""
+    return str(evidence.get("finished", "")) < time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began))
+
+
+def judge(host: str, seen: _Seen, evidence: dict[str, Any], needs_evidence: bool, began: float) -> Outcome:
+    """One host's outcome. Ansible's word that nothing failed is not enough: a rescued host says so too."""
+    message, facts = seen.messages.get(host, ""), seen.facts.get(host, {})
+    if seen.stats is None:
+        return Outcome("unknown", message or seen.error or f"ansible-playbook ended early (code {seen.rc})", evidence)
+    if seen.stats.get("dark", {}).get(host):
+        return Outcome("unreachable", message or "unreachable", evidence, facts)
+    if seen.stats.get("failures", {}).get(host):
+        return Outcome("failed", message or "failed", evidence, facts)
+    if host not in seen.stats.get("processed", {}):
+        return Outcome("unknown", "the run told nothing of this host", evidence, facts)
+    if needs_evidence and not is_proof(evidence):
+        rescued = "; a failure was rescued" if seen.stats.get("rescued", {}).get(host) else ""
+        told = evidence.get("result", "there is none")
+        return Outcome("failed", f"no evidence that it is verified ({told}){rescued}", evidence, facts)
+    changed = evidence.get("transaction", {}).get("baseline_id")
+    if needs_evidence and (earlier(evidence, began) or not changed):
+        return Outcome("unchanged", "", evidence, facts)
+    return Outcome("converted", "", evidence, facts)
+
+
+def deal(hosts: list[str], shards: int) -> list[list[str]]:
+    """Hosts dealt out to at most `shards` hands."""
+    hands = [hosts[number::shards] for number in range(min(shards, len(hosts)))]
+    return [hand for hand in hands if hand]
+
+
+class Ansible:
+    """Runs playbooks for one rollout. `folder` is the rollout's own."""
+
+    def __init__(self, folder: Path, inventory: list[str], forks: int = 20, shards: int = 1) -> None:
+        self.folder = folder
+        self.inventory = inventory
+        self.forks = forks
+        self.shards = shards
+        self.env = environment()
+
+    def reports(self, run: str) -> Path:
+        return self.folder / "runs" / run / "reports"
+
+    def run(
+        self,
+        run: str,
+        playbook: str,
+        hosts: list[str],
+        variables: dict[str, Any],
+        on_event: OnEvent,
+        needs_evidence: bool = True,
+    ) -> dict[str, Outcome]:
+        """Run a playbook on hosts, in as many processes as there are shards. `run` must be new: old events mix in."""
+        began = time.time()
+        home = self.folder / "runs" / run
+        home.mkdir(mode=0o700, parents=True)
+        hands = deal(hosts, self.shards)
+        seen = [_Seen() for _ in hands]
+        arguments = {**variables, "report_dir": str(self.reports(run))} if needs_evidence else variables
+        threads = [
+            # Not in the main thread: there ansible-runner takes the signals over, and ends the playbook by SIGKILL.
+            threading.Thread(target=self._play, args=(f"{run}-{n}", home, playbook, hand, arguments, seen[n], on_event))
+            for n, hand in enumerate(hands)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        outcomes = {}
+        for hand, told in zip(hands, seen, strict=True):
+            for host in hand:
+                evidence = evidence_of(self.reports(run), host) if needs_evidence else {}
+                outcomes[host] = judge(host, told, evidence, needs_evidence, began)
+        return outcomes
+
+    def _play(
+        self,
+        ident: str,
+        home: Path,
+        playbook: str,
+        hosts: list[str],
+        variables: dict[str, Any],
+        seen: _Seen,
+        on_event: OnEvent,
+    ) -> None:
+        import ansible_runner  # slow to import, and `ocrfleet status` does without
+
+        limit = home / f"{ident}.limit"
+        limit.write_text("\n".join(hosts) + "\n", encoding="utf-8")
+        private = home / f"{ident}.runner"
+        private.mkdir(mode=0o700)
+        try:
+            runner = ansible_runner.run(
+                private_data_dir=str(private),
+                project_dir=os.getcwd(),
+                ident=ident,
+                playbook=playbook,
+                inventory=self.inventory,
+                limit=f"@{limit}",
+                forks=self.forks,
+                extravars=variables,
+                envvars={**self.env, MARK: f"{self.folder}/{ident}"},
+                settings={"pexpect_timeout": 1},
+                suppress_env_files=True,
+                quiet=True,
+                event_handler=lambda event: self._look(event, seen, on_event),
+            )
+            seen.rc = runner.rc
+        except Exception as error:  # whatever it is, these hosts have no result, and the gate must hear of it
+            seen.error = f"ansible-runner: {type(error).__name__}: {error}"
+        finally:
+            # Of what ansible-runner leaves, `command` and `env` hold every variable. The output is worth keeping.
+            output = private / "artifacts" / ident / "stdout"
+            if output.is_file():
+                os.replace(output, home / f"{ident}.log")
+            shutil.rmtree(private, ignore_errors=True)
+        if seen.stats is None and not seen.error and not seen.messages:
+            seen.error = _last_words(home / f"{ident}.log", seen.rc)
+
+    @staticmethod
+    def _look(event: dict[str, Any], seen: _Seen, on_event: OnEvent) -> bool:
+        """Take what is needed of an event. It must not raise: that would leave ansible-playbook without its reader."""
+        try:
+            kind, data = event.get("event", ""), event.get("event_data", {})
+            if kind == "playbook_on_stats":
+                seen.stats = {name: data.get(name, {}) for name in ("processed", "failures", "dark", "rescued")}
+            host, result = str(data.get("host", "")), data.get("res")
+            if kind in ("runner_on_failed", "runner_on_unreachable") and not data.get("ignore_errors"):
+                said = result.get("msg", "") if isinstance(result, dict) else ""
+                text = "\n".join(str(line) for line in said) if isinstance(said, list) else str(said)
+                seen.messages[host] = plain(f"{data.get('task', '')}: {text}")
+            if kind == "runner_on_ok" and isinstance(result, dict) and "fingerprint" in result:
+                seen.facts[host] = {name: result.get(name) for name in ("fingerprint", "installed", "version")}
+            if kind in Events:
+                on_event(kind, host, plain(data.get("task", ""), 200))
+        except Exception as error:
+            seen.error = f"an event could not be read: {type(error).__name__}: {error}"
+        return False  # do not keep the event as a file
+
+
+def _last_words(log: Path, rc: int | None) -> str:
+    try:
+        lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    except OSError:
+        lines = []
+    said = [line for line in lines if "ERROR" in line or "error" in line] or [line for line in lines if line]
+    last = re.sub(r"\x1b\[[0-9;]*m", "", said[-1]) if said else "it said nothing"
+    return plain(f"ansible-playbook ended early (code {rc}): {last}")
+
+
+def at_work(folder: Path) -> list[int]:
+    """Processes of earlier runs of a rollout that outlived their driver."""
+    mark = f"{MARK}={folder}/".encode()
+    found = []
+    for file in Path("/proc").glob("[0-9]*/environ"):
+        pid = int(file.parts[2])
+        try:
+            if pid != os.getpid() and any(entry.startswith(mark) for entry in file.read_bytes().split(b"\0")):
+                found.append(pid)
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def read_inventory(inventory: list[str], limit: str | None) -> Fleet:
+    """The hosts of an inventory and their groups, as Ansible itself reads it."""
+    argv = ["ansible-inventory", "--list", "--export", *(f"--inventory={source}" for source in inventory)]
+    argv += [f"--limit={limit}"] if limit else []
+    done = subprocess.run(
+        argv, env={**os.environ, **environment()}, capture_output=True, text=True, timeout=300, check=False
+    )
+    try:
+        listing = json.loads(done.stdout)
+    except ValueError:
+        raise FleetError(f"the inventory cannot be read: {plain(done.stderr.strip() or done.stdout.strip())}") from None
+    return fleet_of(listing)
+
+
+def fleet_of(listing: dict[str, Any]) -> Fleet:
+    """Hosts in the order of the groups, and for each all groups above it."""
+    parents: dict[str, set[str]] = {}
+    for name, group in listing.items():
+        for child in group.get("children", []) if isinstance(group, dict) else []:
+            parents.setdefault(child, set()).add(name)
+
+    def above(name: str) -> set[str]:
+        found: set[str] = set()
+        waiting = [name]
+        while waiting:
+            current = waiting.pop()
+            if current not in found:
+                found.add(current)
+                waiting += parents.get(current, set())
+        return found
+
+    groups: dict[str, set[str]] = {}
+    hosts: dict[str, None] = {}
+    for name, group in listing.items():
+        if name == "_meta" or not isinstance(group, dict):
+            continue
+        for host in group.get("hosts", []):
+            hosts.setdefault(host)
+            groups.setdefault(host, set()).update(above(name))
+    return Fleet(list(hosts), {host: sorted(names) for host, names in groups.items()})

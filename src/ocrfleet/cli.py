@@ -1,0 +1,240 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command `ocrfleet`: arguments in, exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from ocrfleet import errors, output, planning, report
+from ocrfleet import policy as policies
+from ocrfleet.ansible import read_inventory
+from ocrfleet.display import Progress
+from ocrfleet.errors import FleetError, Refused
+from ocrfleet.rollout import Driver
+from ocrfleet.state import OVER, State
+from ocrfleet.store import Store, default_folder
+from ocrfleet.survey import Survey, survey
+from ocrfleet.text import one_line, plain
+
+EXIT_CODES = "exit codes:\n" + "\n".join(f"  {code}  {meaning}" for code, meaning in sorted(errors.MEANING.items()))
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="ocrfleet",
+        description="Roll the GPU stack out over a fleet, wave by wave, and resume after whatever happens.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--state-dir", type=Path, default=default_folder(), help="folder of all rollouts (%(default)s)")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    shape = argparse.ArgumentParser(add_help=False)
+    shape.add_argument(
+        "-i", "--inventory", action="append", required=True, help="as for ansible-playbook; may be repeated"
+    )
+    shape.add_argument("-l", "--limit", help="only these hosts, as for ansible-playbook")
+    shape.add_argument("-p", "--policy", help="the policy file; without one, its defaults")
+    shown = argparse.ArgumentParser(add_help=False)
+    shown.add_argument("--query", help="JMESPath on the data, for example \"hosts[?state=='failed'].name\"")
+    shown.add_argument("--output", choices=("table", "json"), default="table", help="how to print it (%(default)s)")
+    which = argparse.ArgumentParser(add_help=False)
+    which.add_argument("rollout", nargs="?", help="the rollout's id; the newest without one")
+    waits = argparse.ArgumentParser(add_help=False)
+    waits.add_argument("--no-wait", action="store_true", help="end instead of waiting; `ocrfleet resume` goes on")
+
+    def add(name: str, parents: list[argparse.ArgumentParser], text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, parents=parents, help=text, description=text[0].upper() + text[1:] + ".")
+
+    add("plan", [shape, shown], "show the waves, and which hosts differ; nothing is changed")
+    add("rollout", [shape, waits], "convert the fleet")
+    add("resume", [which, waits], "go on with a rollout that was killed, stopped or paused")
+    add("rollback", [which], "put back every host that a rollout converted")
+    status = add("status", [which, shown], "show a rollout, or all of them")
+    status.add_argument("--all", action="store_true", help="list all rollouts")
+    add("report", [which, shown], "write the report of a rollout, and show it")
+    add("pause", [which], "stop a rollout after the hosts that are under way; resume goes on")
+    add("approve", [which], "let the next wave begin")
+    add("abort", [which], "end a rollout for good after the hosts that are under way")
+    return top
+
+
+def look(args: argparse.Namespace, console: Console) -> tuple[policies.Policy, planning.Fleet, Survey]:
+    """What both `plan` and `rollout` begin with. Wrong inputs are found before a host is asked."""
+    policy = policies.load(args.policy)
+    fleet = read_inventory(args.inventory, args.limit)
+    if not fleet.hosts:
+        raise FleetError("expected hosts in the inventory, found none; name another with -i, or widen --limit")
+    known = set(fleet.hosts)
+    groups = {name for names in fleet.groups.values() for name in names}
+    strange = [f"group {name}" for name in policy["groups"] if name not in groups]
+    strange += [f"host {name}" for members in policy["apart"] for name in members if name not in known]
+    if strange and not args.limit:
+        raise FleetError(
+            f"the policy names what the inventory does not have: {', '.join(strange)}; correct one of them"
+        )
+    console.print(Text(f"asking {len(fleet.hosts)} hosts which baseline they have"))
+    return policy, fleet, survey(args.inventory, fleet.hosts, policy, lambda *_: None)
+
+
+def plan_data(policy: policies.Policy, fleet: planning.Fleet, found: Survey) -> dict[str, Any]:
+    members = planning.cohorts(fleet.hosts, found.baselines)
+    return {
+        "baselines": [
+            {
+                "baseline": name,
+                "hosts": len(hosts),
+                "flashinfer": ", ".join(sorted({found.flashinfer.get(host, "unknown") for host in hosts})),
+                "which": hosts if len(hosts) <= 10 else [*hosts[:9], f"and {len(hosts) - 9} more"],
+            }
+            for name, hosts in members.items()
+        ],
+        "waves": [
+            {"number": wave.number, "baseline": wave.cohort, "canary": wave.canary, "hosts": list(wave.hosts)}
+            for wave in planning.waves(fleet.hosts, found.baselines, policy)
+        ],
+        "silent": found.silent,
+    }
+
+
+def show_plan(data: dict[str, Any], console: Console) -> None:
+    for row in data["baselines"]:
+        what = f"{row['hosts']} hosts, FlashInfer {row['flashinfer']}: {', '.join(row['which'])}"
+        text = f"baseline {row['baseline'][:12]}: {what}"
+        console.print(Text(one_line(text, 1000)), soft_wrap=True)
+    if len(data["baselines"]) > 1:
+        console.print("More than one baseline: each has waves of its own, with a canary of its own.")
+    for wave in data["waves"]:
+        hosts = wave["hosts"]
+        names = ", ".join(hosts[:8]) + (f" and {len(hosts) - 8} more" if len(hosts) > 8 else "")
+        mark = " canary" if wave["canary"] else ""
+        console.print(
+            Text(f"wave {wave['number']}{mark} ({wave['baseline'][:12]}): {one_line(names, 1000)}"), soft_wrap=True
+        )
+    for host, why in data["silent"].items():
+        console.print(Text(f"no answer from {one_line(host)}: {one_line(why)}", "red"), soft_wrap=True)
+
+
+def plan(args: argparse.Namespace, console: Console) -> int:
+    data = plan_data(*look(args, Console(stderr=True)))
+    present(data, args, console, lambda: show_plan(data, console))
+    return errors.DONE
+
+
+def present(data: Any, args: argparse.Namespace, console: Console, show: Any) -> None:
+    if args.query is not None:
+        data = output.query(data, args.query)
+        show = lambda: output.show_table(data, console)  # noqa: E731
+    if args.output == "json":
+        output.show_json(data)
+    else:
+        show()
+
+
+def drive(store: Store, state: State, console: Console, wait: bool, back: bool = False) -> int:
+    with Progress(state, console) as progress:
+        driver = Driver(state, progress, wait=wait)
+        code = driver.back() if back else driver.forward()
+    output.show_rollout(output.rollout_data(state, False), console, every_host=False)
+    if code in (errors.STOPPED, errors.PAUSED) and state.state not in OVER:
+        console.print(Text(f"go on with: ocrfleet resume {state.id}"))
+    return code
+
+
+def rollout(args: argparse.Namespace, console: Console) -> int:
+    store = Store(args.state_dir)
+    with store.driver("rollout"):
+        policy, fleet, found = look(args, console)
+        store.refuse_overlap(fleet.hosts)
+        waves = planning.waves(fleet.hosts, found.baselines, policy)
+        inventory = [str(Path(source).absolute()) if Path(source).exists() else source for source in args.inventory]
+        state = State.create(store.new(), policy, inventory, fleet, waves)
+        show_plan(plan_data(policy, fleet, found), console)
+        console.print(Text(f"rollout {state.id}"))
+        return drive(store, state, console, not args.no_wait)
+
+
+def resume(args: argparse.Namespace, console: Console) -> int:
+    store = Store(args.state_dir)
+    with store.driver("resume"):
+        return drive(store, store.open(args.rollout), console, not args.no_wait)
+
+
+def rollback(args: argparse.Namespace, console: Console) -> int:
+    store = Store(args.state_dir)
+    with store.driver("rollback"):
+        return drive(store, store.open(args.rollout), console, True, back=True)
+
+
+def status(args: argparse.Namespace, console: Console) -> int:
+    store = Store(args.state_dir)
+    if args.all:
+        rows = [
+            {"id": s.id, "state": s.state, "created": output.stamp(s.created), "hosts": s.counts()} for s in store.all()
+        ]
+        present(rows, args, console, lambda: output.show_table(rows, console))
+        return errors.DONE
+    data = output.rollout_data(store.open(args.rollout), store.is_driven())
+    present(data, args, console, lambda: output.show_rollout(data, console, every_host=True))
+    return errors.DONE
+
+
+def show_report(args: argparse.Namespace, console: Console) -> int:
+    state = Store(args.state_dir).open(args.rollout)
+    data = report.fleet_data(state)
+    files = report.write(state, data)
+    present(data, args, console, lambda: report.show(data, console))
+    for file in files:
+        Console(stderr=True).print(Text(f"written: {file}"), soft_wrap=True)
+    return errors.DONE
+
+
+def ask(args: argparse.Namespace, console: Console) -> int:
+    """pause, approve, abort: a driver at work takes the request; without one, it is carried out here."""
+    store = Store(args.state_dir)
+    state = store.open(args.rollout)
+    if state.state in OVER:
+        raise FleetError(f"rollout {state.id} is {state.state}; there is nothing to {args.command}")
+    if args.command == "approve" and state.state != "waiting":
+        raise FleetError(f"rollout {state.id} is {state.state}; expected one that waits for an approval")
+    if store.is_driven() or args.command == "approve":
+        state.request(args.command)
+        console.print(Text(f"{args.command} is noted for rollout {state.id}"))
+        if not store.is_driven():
+            console.print(Text(f"go on with: ocrfleet resume {state.id}"))
+    else:
+        state.set_state({"pause": "paused", "abort": "aborted"}[args.command], "as requested")
+        console.print(Text(f"rollout {state.id} is {state.state}"))
+    return errors.DONE
+
+
+COMMANDS = {
+    "plan": plan,
+    "rollout": rollout,
+    "resume": resume,
+    "rollback": rollback,
+    "status": status,
+    "report": show_report,
+    "pause": ask,
+    "approve": ask,
+    "abort": ask,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    console = Console(highlight=False, soft_wrap=False, markup=False)
+    try:
+        return COMMANDS[args.command](args, console)
+    except FleetError as error:
+        sys.stderr.write(f"ocrfleet: {plain(error, 20000)}\n")
+        return Refused.code if isinstance(error, Refused) else error.code

@@ -1,0 +1,50 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Taking hosts out of service and back: a command for each host, or a playbook on all of them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ocrfleet.ansible import Ansible
+from ocrfleet.text import plain
+
+
+def _command(hook: dict[str, Any], host: str) -> str:
+    """Why the command failed for a host, or an empty text."""
+    argv = [word.replace("{host}", host) for word in hook["command"]]
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=hook.get("timeout", 600),
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return plain(f"{argv[0]}: {error}", 500)
+    if done.returncode == 0:
+        return ""
+    said = done.stdout.strip().splitlines()
+    return plain(f"{argv[0]} ended with code {done.returncode}: {said[-1] if said else 'it said nothing'}", 500)
+
+
+def call(
+    hook: dict[str, Any], hosts: list[str], ansible: Ansible, run: str, ignore: Callable[..., None]
+) -> dict[str, str]:
+    """Run a hook for hosts; returns why it failed, by host, for those where it did."""
+    if not hosts:
+        return {}
+    if "playbook" in hook:
+        outcomes = ansible.run(run, hook["playbook"], hosts, {}, ignore, needs_evidence=False)
+        return {host: found.message or found.state for host, found in outcomes.items() if found.state != "converted"}
+    with ThreadPoolExecutor(max_workers=ansible.forks) as pool:
+        problems = dict(zip(hosts, pool.map(lambda host: _command(hook, host), hosts), strict=True))
+    return {host: problem for host, problem in problems.items() if problem}

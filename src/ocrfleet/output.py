@@ -1,0 +1,148 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What `plan`, `status` and `report` print: one plain data structure, as a table, as JSON, or as a query of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ocrfleet.display import colour
+from ocrfleet.errors import FleetError
+from ocrfleet.state import State
+from ocrfleet.text import duration, one_line, plain
+
+
+def stamp(at: float | None) -> str | None:
+    return None if at is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+
+
+def rollout_data(state: State, driven: bool) -> dict[str, Any]:
+    """All that a rollout's state tells, without the hosts' evidence."""
+    hosts = [
+        {
+            "name": host.name,
+            "wave": host.wave,
+            "state": host.state,
+            "message": host.message,
+            "figures": host.figures,
+            "began": stamp(host.began),
+            "seconds": round(host.ended - host.began, 1) if host.ended and host.began else None,
+            "drained": host.drained,
+            "log": str(state.folder / "runs" / host.run) if host.run else None,
+        }
+        for host in state.hosts()
+    ]
+    waves = []
+    for wave in state.waves():
+        members = [host for host in hosts if host["wave"] == wave["number"]]
+        waves.append(
+            {
+                **{name: wave[name] for name in ("number", "cohort", "state", "note")},
+                "canary": bool(wave["canary"]),
+                "began": stamp(wave["began"]),
+                "seconds": round(wave["ended"] - wave["began"], 1) if wave["ended"] and wave["began"] else None,
+                "hosts": len(members),
+                "states": dict(Counter(str(host["state"]) for host in members)),
+            }
+        )
+    return {
+        "id": state.id,
+        "state": state.state,
+        "note": state.note,
+        "at_work": driven and state.state not in ("finished", "aborted", "rolled back", "stopped", "paused"),
+        "created": stamp(state.created),
+        "states": state.counts(),
+        "waves": waves,
+        "hosts": hosts,
+        "history": [{"at": stamp(at), "what": what} for at, what in state.history()],
+    }
+
+
+def query(data: Any, expression: str) -> Any:
+    """JMESPath, as the AWS command line has it, on plain JSON data."""
+    try:
+        return jmespath.search(expression, json.loads(json.dumps(data, default=str)))
+    except JMESPathError as error:
+        raise FleetError(
+            f"--query: {' '.join(str(error).split())}. Expected JMESPath, see https://jmespath.org"
+        ) from error
+
+
+def show_json(data: Any) -> None:
+    json.dump(data, sys.stdout, indent=2, default=str)
+    sys.stdout.write("\n")
+
+
+def _cell(value: Any) -> Text:
+    if value is None:
+        return Text("")
+    if isinstance(value, (dict, list)):
+        return Text(one_line(json.dumps(value, default=str)))
+    return Text(one_line(value), colour(value) if value in ("converted", "failed", "unreachable") else "")
+
+
+def show_table(data: Any, console: Console) -> None:
+    """Whatever a query gave: rows of mappings, rows of lists, a mapping, or a single value."""
+    rows = data if isinstance(data, list) else [data]
+    table = Table(box=None, pad_edge=False, show_header=bool(rows) and isinstance(rows[0], dict))
+    if rows and isinstance(rows[0], dict):
+        names = list(rows[0])
+        for name in names:
+            table.add_column(Text(plain(name)))
+        for row in rows:
+            table.add_row(*(_cell(row.get(name) if isinstance(row, dict) else row) for name in names))
+    else:
+        for row in rows:
+            table.add_row(*(_cell(value) for value in (row if isinstance(row, list) else [row])))
+    console.print(table)
+
+
+def _states(states: dict[str, int]) -> Text:
+    return Text(", ").join(Text(f"{number} {state}", colour(state)) for state, number in sorted(states.items()))
+
+
+def show_rollout(data: dict[str, Any], console: Console, every_host: bool) -> None:
+    """A rollout for people: where it stands, its waves, and the hosts that need somebody (or all of them)."""
+    console.print(Text.assemble(("rollout ", "bold"), (data["id"], "bold"), f": {data['state']}"))
+    if data["note"]:
+        console.print(Text(f"  {plain(data['note'])}"), soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    for name in ("wave", "baseline", "state", "hosts", "time", "result"):
+        table.add_column(name)
+    for wave in data["waves"]:
+        table.add_row(
+            f"{wave['number']}{' canary' if wave['canary'] else ''}",
+            Text(wave["cohort"][:12]),
+            wave["state"],
+            str(wave["hosts"]),
+            "" if wave["seconds"] is None else duration(wave["seconds"]),
+            _states(wave["states"]),
+        )
+    console.print(table)
+    shown = [host for host in data["hosts"] if every_host or host["message"] or host["figures"]]
+    if shown:
+        console.print()
+        hosts = Table(box=None, pad_edge=False)
+        for name in ("host", "wave", "state", "time", "what was said"):
+            hosts.add_column(name, overflow="fold")
+        for host in shown:
+            hosts.add_row(
+                Text(one_line(host["name"])),
+                str(host["wave"]),
+                Text(host["state"], colour(host["state"])),
+                "" if host["seconds"] is None else duration(host["seconds"]),
+                Text(one_line(host["message"] or host["figures"], 500)),
+            )
+        console.print(hosts)
+    console.print(Text.assemble("all: ", _states(data["states"])))

@@ -1,0 +1,132 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report of a rollout: fleet.json with all evidence, a page, and a summary for the terminal."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from ocrfleet.output import rollout_data, show_rollout
+from ocrfleet.state import State
+from ocrfleet.text import duration, plain
+
+
+def fleet_data(state: State) -> dict[str, Any]:
+    """The rollout, each host with its evidence, and the checklist summed up over all hosts."""
+    data = rollout_data(state, False)
+    checks: dict[str, Counter[str]] = {}
+    versions: dict[str, Counter[str]] = {}
+    for host in data["hosts"]:
+        host["evidence"] = state.evidence(host["name"])
+        for check in host["evidence"].get("checks", []):
+            checks.setdefault(str(check.get("title")), Counter())[str(check.get("status"))] += 1
+        for name, version in host["evidence"].get("versions", {}).items():
+            versions.setdefault(str(name), Counter())[str(version)] += 1
+    data["checks"] = [{"title": title, **counted} for title, counted in checks.items()]
+    data["versions"] = {name: dict(counted) for name, counted in versions.items()}
+    return data
+
+
+def write(state: State, data: dict[str, Any]) -> list[Path]:
+    """fleet.json and fleet.html in the rollout's folder, readable by their owner only."""
+    files = []
+    for name, text in (("fleet.json", json.dumps(data, indent=2) + "\n"), ("fleet.html", page(data))):
+        draft = state.folder / f"{name}.new"
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(draft, state.folder / name)
+        files.append(state.folder / name)
+    return files
+
+
+def show(data: dict[str, Any], console: Console) -> None:
+    show_rollout(data, console, every_host=False)
+    console.print()
+    for check in data["checks"]:
+        told = ", ".join(
+            f"{number} {status.replace('_', ' ')}" for status, number in check.items() if status != "title"
+        )
+        console.print(Text(f"{plain(check['title'], 100):60} {told}"), soft_wrap=True)
+    for name, counted in data["versions"].items():
+        console.print(Text(f"{plain(name, 60)}: " + ", ".join(f"{version} on {n}" for version, n in counted.items())))
+
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1b1f24; }
+table { border-collapse: collapse; width: 100%; margin: 1rem 0 2rem; }
+th, td { text-align: left; padding: .3rem .7rem; border-bottom: 1px solid #d8dee4; vertical-align: top; }
+td { overflow-wrap: anywhere; }
+.good { color: #116329; } .bad { color: #a40e26; font-weight: 600; }
+@media (prefers-color-scheme: dark) {
+  body { background: #0d1117; color: #e6edf3; } th, td { border-color: #30363d; }
+  .good { color: #56d364; } .bad { color: #ff7b72; }
+}
+"""
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    top = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in head)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows)
+    return f"<table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table>"
+
+
+def _state(state: str) -> str:
+    kind = "good" if state in ("converted", "unchanged", "rolled back", "passed", "finished") else ""
+    kind = "bad" if state in ("failed", "unreachable", "unknown", "skipped", "stopped", "not rolled back") else kind
+    return f'<span class="{kind}">{html.escape(state)}</span>'
+
+
+def _text(value: object) -> str:
+    return html.escape(plain(value))
+
+
+def page(data: dict[str, Any]) -> str:
+    """One file without scripts or anything fetched; every text in it is escaped."""
+    waves = [
+        [
+            f"{wave['number']}{' canary' if wave['canary'] else ''}",
+            _text(wave["cohort"][:12]),
+            _state(wave["state"]),
+            str(wave["hosts"]),
+            duration(wave["seconds"]) if wave["seconds"] is not None else "",
+            ", ".join(f"{number} {_state(state)}" for state, number in wave["states"].items()),
+        ]
+        for wave in data["waves"]
+    ]
+    hosts = [
+        [
+            _text(host["name"]),
+            str(host["wave"]),
+            _state(host["state"]),
+            duration(host["seconds"]) if host["seconds"] is not None else "",
+            _text(host["evidence"].get("versions", {}).get("torch", "")),
+            _text(host["evidence"].get("versions", {}).get("flashinfer", "")),
+            _text(host["message"] or host["figures"]),
+        ]
+        for host in data["hosts"]
+    ]
+    checks = [
+        [_text(row["title"]), *(str(row.get(status, 0) or "") for status in ("passed", "failed", "not_run"))]
+        for row in data["checks"]
+    ]
+    title = f"Rollout {_text(data['id'])}"
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>\n'
+        f"<h1>{title}</h1><p>{_state(data['state'])} {_text(data['note'])}</p>\n"
+        f"<p>{', '.join(f'{number} {_state(state)}' for state, number in data['states'].items())}</p>\n"
+        f"<h2>Waves</h2>{_table(['wave', 'baseline', 'state', 'hosts', 'time', 'result'], waves)}\n"
+        f"<h2>Checklist</h2>{_table(['check', 'passed', 'failed', 'not run'], checks)}\n"
+        f"<h2>Hosts</h2>{_table(['host', 'wave', 'state', 'time', 'PyTorch', 'FlashInfer', 'what was said'], hosts)}\n"
+        "</body></html>\n"
+    )

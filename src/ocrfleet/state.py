@@ -1,0 +1,253 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The state of one rollout on disk. Each step is written, and synced, before it is taken."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ocrfleet.errors import FleetError
+from ocrfleet.planning import Fleet, Wave
+from ocrfleet.policy import Policy
+
+FORMAT = 1
+
+# Of a rollout: planned, running, soaking, waiting (approval), paused, stopped (a gate), aborted, finished.
+OVER = ("aborted", "finished", "rolled back")
+# Of a host: pending, running, converted, unchanged (had it already), failed, unreachable, skipped (not drained),
+# unknown (its run told nothing of it), rolling back, rolled back.
+TO_DO_AGAIN = ("running", "failed", "unreachable", "skipped", "unknown")
+
+_TABLES = """
+CREATE TABLE rollout (id TEXT, created REAL, state TEXT, note TEXT, policy TEXT, inventory TEXT, total INTEGER);
+CREATE TABLE wave (
+    number INTEGER PRIMARY KEY, cohort TEXT, canary INTEGER, state TEXT, began REAL, ended REAL, note TEXT
+);
+CREATE TABLE host (
+    position INTEGER PRIMARY KEY, name TEXT UNIQUE, wave INTEGER, groups TEXT, state TEXT, message TEXT, run TEXT,
+    drained INTEGER DEFAULT 0, began REAL, ended REAL, baseline TEXT, figures TEXT, evidence TEXT
+);
+CREATE INDEX host_wave ON host (wave);
+CREATE TABLE lock (cohort TEXT PRIMARY KEY, path TEXT);
+CREATE TABLE request (kind TEXT, made REAL);
+CREATE TABLE history (at REAL, what TEXT);
+"""
+
+
+@dataclass
+class Host:
+    """One row of the table of hosts."""
+
+    name: str
+    wave: int
+    state: str
+    message: str
+    run: str
+    drained: bool
+    began: float | None
+    ended: float | None
+    baseline: str
+    figures: str
+
+
+class State:
+    """One rollout's database. Every method is one transaction."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        file = folder / "state.db"
+        if not file.is_file():
+            raise FleetError(f"expected a rollout at {folder}, found none; `ocrfleet status` lists those there are")
+        # Only ever one connection in each process; the driver's threads take turns.
+        self.db = sqlite3.connect(file, timeout=30, check_same_thread=False, isolation_level=None)
+        self.db.execute("PRAGMA journal_mode=WAL")
+        self.db.execute("PRAGMA synchronous=FULL")
+        found = self.db.execute("PRAGMA user_version").fetchone()[0]
+        if found != FORMAT:
+            raise FleetError(f"{file} has format {found}, this ocrfleet knows {FORMAT}; use the version that made it")
+
+    @classmethod
+    def create(cls, folder: Path, policy: Policy, inventory: list[str], fleet: Fleet, waves: list[Wave]) -> State:
+        """Lay the plan down. The database appears under its name only when it is whole."""
+        folder.mkdir(mode=0o700, parents=True)
+        draft = folder / "state.new"
+        db = sqlite3.connect(draft, isolation_level=None)
+        try:
+            db.executescript("BEGIN;" + _TABLES)
+            position = {host: number for number, host in enumerate(fleet.hosts)}
+            db.execute(
+                "INSERT INTO rollout VALUES (?, ?, 'planned', '', ?, ?, ?)",
+                (folder.name, time.time(), json.dumps(policy), json.dumps(inventory), len(fleet.hosts)),
+            )
+            db.executemany(
+                "INSERT INTO wave VALUES (?, ?, ?, 'pending', NULL, NULL, '')",
+                [(wave.number, wave.cohort, wave.canary) for wave in waves],
+            )
+            db.executemany(
+                "INSERT INTO host (position, name, wave, groups, state, message, run, baseline, figures, evidence)"
+                " VALUES (?, ?, ?, ?, 'pending', '', '', '', '', '')",
+                [
+                    (position[host], host, wave.number, json.dumps(fleet.groups.get(host, [])))
+                    for wave in waves
+                    for host in wave.hosts
+                ],
+            )
+            db.execute(f"PRAGMA user_version={FORMAT}")
+            db.execute("COMMIT")
+        finally:
+            db.close()
+        os.replace(draft, folder / "state.db")
+        return cls(folder)
+
+    def close(self) -> None:
+        self.db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.db
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT")
+
+    # --- what is asked ---
+
+    def _one(self, column: str) -> Any:
+        return self.db.execute(f"SELECT {column} FROM rollout").fetchone()[0]  # noqa: S608 - columns are ours
+
+    @property
+    def id(self) -> str:
+        return str(self._one("id"))
+
+    @property
+    def state(self) -> str:
+        return str(self._one("state"))
+
+    @property
+    def note(self) -> str:
+        return str(self._one("note"))
+
+    @property
+    def created(self) -> float:
+        return float(self._one("created"))
+
+    @property
+    def policy(self) -> Policy:
+        return dict(json.loads(self._one("policy")))
+
+    @property
+    def inventory(self) -> list[str]:
+        return list(json.loads(self._one("inventory")))
+
+    def fleet(self) -> Fleet:
+        rows = self.db.execute("SELECT name, groups FROM host ORDER BY position").fetchall()
+        return Fleet([name for name, _ in rows], {name: json.loads(groups) for name, groups in rows})
+
+    def waves(self) -> list[dict[str, Any]]:
+        names = ("number", "cohort", "canary", "state", "began", "ended", "note")
+        rows = self.db.execute(f"SELECT {', '.join(names)} FROM wave ORDER BY number")  # noqa: S608 - names are ours
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def hosts(self, wave: int | None = None, states: Iterable[str] | None = None) -> list[Host]:
+        query = "SELECT name, wave, state, message, run, drained, began, ended, baseline, figures FROM host"
+        rows = self.db.execute(query + " WHERE ?1 IS NULL OR wave = ?1 ORDER BY position", (wave,))
+        wanted = None if states is None else set(states)
+        return [Host(*row) for row in rows if wanted is None or row[2] in wanted]
+
+    def counts(self) -> dict[str, int]:
+        return dict(self.db.execute("SELECT state, count(*) FROM host GROUP BY state").fetchall())
+
+    def evidence(self, name: str) -> dict[str, Any]:
+        row = self.db.execute("SELECT evidence FROM host WHERE name = ?", (name,)).fetchone()
+        return dict(json.loads(row[0])) if row and row[0] else {}
+
+    def lock_of(self, cohort: str) -> str:
+        row = self.db.execute("SELECT path FROM lock WHERE cohort = ?", (cohort,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def history(self) -> list[tuple[float, str]]:
+        return self.db.execute("SELECT at, what FROM history ORDER BY rowid").fetchall()
+
+    # --- steps ---
+
+    def _say(self, db: sqlite3.Connection, what: str) -> None:
+        db.execute("INSERT INTO history VALUES (?, ?)", (time.time(), what))
+
+    def set_state(self, state: str, note: str = "") -> None:
+        with self._transaction() as db:
+            db.execute("UPDATE rollout SET state = ?, note = ?", (state, note))
+            self._say(db, f"{state}{': ' + note if note else ''}")
+
+    def set_wave(self, number: int, state: str, note: str = "") -> None:
+        column = "began" if state == "running" else "ended"
+        with self._transaction() as db:
+            db.execute(
+                f"UPDATE wave SET state = ?, note = ?, {column} = coalesce({column}, ?) WHERE number = ?",  # noqa: S608
+                (state, note, time.time(), number),
+            )
+            self._say(db, f"wave {number} {state}{': ' + note if note else ''}")
+
+    def begin(self, names: Iterable[str], run: str, state: str = "running") -> None:
+        """Written before the hosts are touched."""
+        now = time.time()
+        with self._transaction() as db:
+            db.executemany(
+                "UPDATE host SET state = ?, run = ?, began = ?, ended = NULL, message = '' WHERE name = ?",
+                [(state, run, now, name) for name in names],
+            )
+            self._say(db, f"run {run} begins")
+
+    def end(self, results: Iterable[tuple[str, str, str, dict[str, Any], str]]) -> None:
+        """Of each host its name, state, message, evidence and the figures that it missed."""
+        now = time.time()
+        with self._transaction() as db:
+            for name, state, message, evidence, figures in results:
+                # The first change that this rollout made decides where a roll-back leads.
+                baseline = evidence.get("transaction", {}).get("baseline_id", "") if state == "converted" else ""
+                db.execute(
+                    "UPDATE host SET state = ?, message = ?, ended = ?, figures = ?, evidence = ?,"
+                    " baseline = CASE WHEN baseline = '' THEN ? ELSE baseline END WHERE name = ?",
+                    (state, message, now, figures, json.dumps(evidence) if evidence else "", baseline, name),
+                )
+
+    def set_drained(self, names: Iterable[str], drained: bool) -> None:
+        with self._transaction() as db:
+            db.executemany("UPDATE host SET drained = ? WHERE name = ?", [(drained, name) for name in names])
+
+    def retry(self, number: int) -> list[str]:
+        """Have the hosts of a wave that were not converted done again."""
+        names = [host.name for host in self.hosts(number, TO_DO_AGAIN)]
+        with self._transaction() as db:
+            db.executemany("UPDATE host SET state = 'pending' WHERE name = ?", [(name,) for name in names])
+        return names
+
+    def keep_lock(self, cohort: str, path: str) -> None:
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO lock VALUES (?, ?)", (cohort, path))
+
+    # --- between a driver and the commands that talk to it ---
+
+    def request(self, kind: str) -> None:
+        with self._transaction() as db:
+            db.execute("INSERT INTO request VALUES (?, ?)", (kind, time.time()))
+            self._say(db, f"{kind} requested")
+
+    def take_request(self, *kinds: str) -> str:
+        """The strongest of the requests of these kinds, in the order given, or an empty text. It is taken away."""
+        found = {row[0] for row in self.db.execute("SELECT kind FROM request")}
+        chosen = next((kind for kind in kinds if kind in found), "")
+        if chosen:
+            with self._transaction() as db:
+                db.execute("DELETE FROM request WHERE kind = ?", (chosen,))
+        return chosen

@@ -1,0 +1,107 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The private folder that holds all rollouts, and the lock that lets one driver work in it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ocrfleet.errors import FleetError, Refused
+from ocrfleet.state import OVER, State
+
+
+def default_folder() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
+    return Path(base, "ocrfleet")
+
+
+class Store:
+    """Finds, lists and makes rollouts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.expanduser().absolute()
+        self.rollouts = self.folder / "rollouts"
+        self.rollouts.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = self.folder.stat()
+        if found.st_uid != os.geteuid():
+            raise FleetError(
+                f"{self.folder} belongs to user {found.st_uid}; name a folder of your own with --state-dir"
+            )
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            self.folder.chmod(0o700)  # it holds what hosts and inventories told
+
+    def new(self) -> Path:
+        return self.rollouts / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+
+    def all(self) -> list[State]:
+        """Newest first. A plan that was killed before it was whole is none."""
+        folders = sorted((path for path in self.rollouts.iterdir() if (path / "state.db").is_file()), reverse=True)
+        return [State(folder) for folder in folders]
+
+    def open(self, name: str | None) -> State:
+        """The rollout of that id, or the newest."""
+        if name is None:
+            found = self.all()
+            if not found:
+                raise FleetError(f"there is no rollout in {self.folder} yet; begin one with `ocrfleet rollout`")
+            return found[0]
+        if Path(name).name != name or name in (".", ".."):
+            raise FleetError(f"expected the id of a rollout, found {name!r}; `ocrfleet status` lists them")
+        return State(self.rollouts / name)
+
+    def refuse_overlap(self, hosts: list[str]) -> None:
+        """Two unfinished rollouts must not share a host: each would judge what the other did."""
+        for state in self.all():
+            if state.state in OVER:
+                continue
+            shared = sorted({host.name for host in state.hosts()} & set(hosts))
+            if shared:
+                raise Refused(
+                    f"rollout {state.id} is not over ({state.state}) and has {len(shared)} of these hosts, "
+                    f"such as {shared[0]}; finish it with `ocrfleet resume {state.id}`, or end it with "
+                    f"`ocrfleet abort {state.id}`"
+                )
+
+    @contextmanager
+    def driver(self, what: str) -> Iterator[None]:
+        """Held by the one process that works on hosts; the kernel lets go when that process ends, however it ends."""
+        descriptor = os.open(self.folder / "driver.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.read(descriptor, 4096).decode(errors="replace") or "{}"
+                told = json.loads(holder) if holder.startswith("{") else {}
+                raise Refused(
+                    f"another rollout is at work: {told.get('what', 'unknown')}, process {told.get('pid', 'unknown')}, "
+                    f"since {told.get('since', 'unknown')}; wait for it, or ask it to stop with `ocrfleet pause`"
+                ) from None
+            said = {"what": what, "pid": os.getpid(), "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(said).encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def is_driven(self) -> bool:
+        """Whether a driver is at work now."""
+        try:
+            descriptor = os.open(self.folder / "driver.lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False

@@ -1,0 +1,38 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ask each host, reading only, which baseline it has."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ocrfleet.ansible import Ansible
+from ocrfleet.policy import Policy
+
+PLAYBOOK = "ocrfleet.gpu_stack.survey"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """By host: the fingerprint of its packages, the FlashInfer in it, and why one did not answer."""
+
+    baselines: dict[str, str]
+    flashinfer: dict[str, str]
+    silent: dict[str, str]
+
+
+def survey(inventory: list[str], hosts: list[str], policy: Policy, on_event: Callable[[str, str, str], None]) -> Survey:
+    with tempfile.TemporaryDirectory(prefix="ocrfleet-") as folder:
+        ansible = Ansible(Path(folder), inventory, policy["forks"], policy["shards"])
+        outcomes = ansible.run("survey", PLAYBOOK, hosts, policy["variables"], on_event, needs_evidence=False)
+    told: dict[str, dict[str, Any]] = {host: found.facts for host, found in outcomes.items() if found.facts}
+    return Survey(
+        {host: str(facts["fingerprint"]) for host, facts in told.items()},
+        {host: str(facts["installed"] or "none") for host, facts in told.items()},
+        {host: found.message or found.state for host, found in outcomes.items() if host not in told},
+    )

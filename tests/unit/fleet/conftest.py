@@ -1,0 +1,92 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rollouts whose ansible-playbook is replaced by a table: everything else, the database too, is real."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocrfleet import planning, policy
+from ocrfleet.ansible import Ansible, Outcome
+from ocrfleet.rollout import Driver
+from ocrfleet.state import State
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing in the driver may catch it."""
+
+
+class Silent:
+    """A watcher that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def wave(self, number: int, cohort: str, hosts: int) -> None: ...
+
+    def event(self, kind: str, host: str, task: str) -> None: ...
+
+    def host(self, name: str, state: str, message: str) -> None: ...
+
+
+class FakeAnsible(Ansible):
+    """`answers` gives a host's state; a callable decides by itself. `calls` keeps which hosts each run had."""
+
+    answers: dict[str, Any] = {}
+    calls: list[tuple[str, list[str], dict[str, Any]]] = []
+
+    def run(self, run, playbook, hosts, variables, on_event, needs_evidence=True):
+        self.reports(run).mkdir(parents=True)
+        type(self).calls.append((playbook, list(hosts), dict(variables)))
+        outcomes = {}
+        for host in hosts:
+            answer = self.answers.get(host, "converted")
+            state = answer(host) if callable(answer) else answer
+            evidence = {
+                "host": host,
+                "result": "verified" if state in ("converted", "unchanged") else "failed",
+                "lock": "flashinfer-python==0.3.1\n",
+                "speed": 10,
+                "transaction": {"baseline_id": f"base-{host}"},
+            }
+            outcomes[host] = Outcome(state, "" if state == "converted" else f"{host} said no", evidence)
+        return outcomes
+
+
+@pytest.fixture
+def fake() -> type[FakeAnsible]:
+    class Fake(FakeAnsible):
+        answers: dict[str, Any] = {}
+        calls: list[tuple[str, list[str], dict[str, Any]]] = []
+
+    return Fake
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., State]:
+    def make_state(hosts: int = 10, baselines: dict[str, str] | None = None, **settings: Any) -> State:
+        names = [f"h{number}" for number in range(1, hosts + 1)]
+        groups = {name: ["odd" if int(name[1:]) % 2 else "even"] for name in names}
+        fleet = planning.Fleet(names, groups)
+        chosen = policy.complete(json.loads(json.dumps(settings)))
+        waves = planning.waves(names, baselines or dict.fromkeys(names, "f1"), chosen)
+        return State.create(tmp_path / f"rollout-{len(list(tmp_path.iterdir()))}", chosen, ["inv"], fleet, waves)
+
+    return make_state
+
+
+@pytest.fixture
+def drive(fake: type[FakeAnsible]) -> Callable[..., int]:
+    def run(state: State, **changes: Any) -> int:
+        return Driver(state, Silent(), make_ansible=fake, **changes).forward()
+
+    return run

@@ -1,0 +1,226 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The driver: who is touched, who is not, and that it goes on from any step at which it was killed."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from ocrfleet import errors
+from ocrfleet.errors import FleetError
+from ocrfleet.rollout import Driver
+from ocrfleet.state import State
+
+from .conftest import Killed, Silent
+
+
+def touched(fake: Any) -> Counter[str]:
+    return Counter(host for _playbook, hosts, _variables in fake.calls for host in hosts)
+
+
+def test_every_host_is_converted_once_and_the_canarys_lock_is_what_the_others_get(make, drive, fake) -> None:
+    state = make(10)
+    assert drive(state) == errors.DONE
+    assert state.state == "finished"
+    assert touched(fake) == Counter({f"h{number}": 1 for number in range(1, 11)})
+    locks = [variables.get("flashinfer_lock") for _playbook, _hosts, variables in fake.calls]
+    assert locks[0] is None
+    assert len(set(locks[1:])) == 1
+    with open(locks[1]) as file:
+        assert file.read() == "flashinfer-python==0.3.1\n"
+
+
+@pytest.mark.parametrize("outcome", ["failed", "unreachable", "unknown"])
+def test_when_the_canary_is_not_converted_nobody_else_is_touched(make, drive, fake, outcome: str) -> None:
+    state = make(10, allowed_failures="50%")
+    fake.answers["h1"] = outcome
+    assert drive(state) == errors.STOPPED
+    assert touched(fake) == Counter({"h1": 1})
+    assert (state.state, "h1" in state.note) == ("stopped", True)
+
+
+def test_a_failure_in_a_later_wave_stops_and_resume_after_repair_does_only_what_is_left(make, drive, fake) -> None:
+    state = make(10, waves=[1, 4, "100%"])
+    fake.answers["h3"] = "failed"
+    assert drive(state) == errors.STOPPED
+    assert set(touched(fake)) == {"h1", "h2", "h3", "h4", "h5"}
+    del fake.answers["h3"]
+    assert drive(state) == errors.DONE
+    assert touched(fake) == Counter({f"h{number}": 1 + (number == 3) for number in range(1, 11)})
+
+
+def test_as_many_as_allowed_may_fail_and_the_exit_code_tells(make, drive, fake) -> None:
+    state = make(10, waves=[1, "100%"], allowed_failures=1)
+    fake.answers["h3"] = "failed"
+    assert drive(state) == errors.INCOMPLETE
+    assert state.counts() == {"converted": 9, "failed": 1}
+
+
+def test_a_canary_slower_than_allowed_stops(make, drive, fake) -> None:
+    state = make(3, gates=[{"name": "pages a second", "query": "speed", "at_least": 11}])
+    assert drive(state) == errors.STOPPED
+    assert touched(fake) == Counter({"h1": 1})
+    assert "pages a second: 10, at least 11 is asked for" in state.note
+
+
+def test_hosts_that_must_not_be_down_together_are_done_one_after_the_other(make, drive, fake) -> None:
+    state = make(4, waves=[1, "100%"], apart=[["h2", "h3"]])
+    assert drive(state) == errors.DONE
+    assert [hosts for _playbook, hosts, _variables in fake.calls] == [["h1"], ["h2", "h4"], ["h3"]]
+
+
+def test_a_host_that_cannot_be_drained_is_skipped_and_counted(make, drive, fake) -> None:
+    hook = {"command": ["sh", "-c", '[ "$1" != h2 ]', "drain", "{host}"]}
+    state = make(3, waves=[1, "100%"], hooks={"drain": hook})
+    assert drive(state) == errors.STOPPED
+    assert set(touched(fake)) == {"h1", "h3"}
+    assert "not drained" in next(host.message for host in state.hosts() if host.name == "h2")
+
+
+def test_who_is_undrained(make, drive, fake, tmp_path) -> None:
+    record = {"command": ["sh", "-c", f'echo "$1" >>{tmp_path}/back', "undrain", "{host}"]}
+    state = make(3, waves=["100%"], hooks={"drain": {"command": ["true"]}, "undrain": record})
+    fake.answers.update(h2="failed", h3="unreachable")
+    assert drive(state) == errors.STOPPED
+    assert (tmp_path / "back").read_text().split() == ["h1"]
+    assert [host.name for host in state.hosts() if host.drained] == ["h2", "h3"]
+
+
+def test_approval_and_abort(make, drive, fake) -> None:
+    state = make(3, waves=[1, 1], approve_after=[1])
+    assert drive(state, wait=False) == errors.PAUSED
+    assert (state.state, set(touched(fake))) == ("waiting", {"h1"})
+    state.request("approve")
+    state.request("abort")
+    assert drive(state, wait=False) == errors.PAUSED
+    assert (state.state, set(touched(fake))) == ("aborted", {"h1"})
+    with pytest.raises(FleetError, match="cannot go on"):
+        drive(state)
+
+
+def test_a_wave_soaks_and_a_killed_soak_is_not_begun_anew(make, drive, fake) -> None:
+    now = [0.0]
+    state = make(2, waves=[1], soak_minutes=10)
+    assert drive(state, wait=False) == errors.PAUSED
+    ended = state.waves()[0]["ended"]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        if now[0] > 300 and not state.folder.joinpath("once").exists():
+            state.folder.joinpath("once").touch()
+            raise Killed
+
+    with pytest.raises(Killed):
+        drive(state, clock=lambda: ended + now[0], sleep=sleep)
+    assert drive(state, clock=lambda: ended + now[0], sleep=sleep) == errors.DONE
+    assert 600 <= now[0] < 610
+
+
+def test_rollback_returns_what_this_rollout_converted_and_nothing_else(make, drive, fake) -> None:
+    state = make(4, waves=[1, "100%"])
+    fake.answers.update(h2="unchanged", h4="failed")
+    assert drive(state) == errors.STOPPED
+    del fake.answers["h4"]
+    fake.calls.clear()
+    assert Driver(state, Silent(), make_ansible=fake).back() == errors.DONE
+    [(playbook, hosts, variables)] = fake.calls
+    assert (playbook, hosts) == ("ocrfleet.gpu_stack.rollback", ["h1", "h3"])
+    assert variables["ocrfleet_baselines"] == {"h1": "base-h1", "h3": "base-h3"}
+    assert state.counts() == {"failed": 1, "rolled back": 2, "unchanged": 1}
+
+
+def test_two_baselines_have_two_canaries_and_two_locks(make, drive, fake) -> None:
+    state = make(6, baselines={"h1": "a", "h2": "a", "h3": "a", "h4": "a", "h5": "b", "h6": "b"}, waves=[1, "100%"])
+    assert drive(state) == errors.DONE
+    assert [(hosts, "flashinfer_lock" in variables) for _playbook, hosts, variables in fake.calls] == [
+        (["h1"], False),
+        (["h2", "h3", "h4"], True),
+        (["h5"], False),
+        (["h6"], True),
+    ]
+
+
+class Counting:
+    """Kills the driver at its Nth write to the database, before it takes place or after."""
+
+    def __init__(self, state: State, at: int, after: bool) -> None:
+        self.state, self.left, self.after = state, at, after
+        self.real = state._transaction
+
+    def __call__(self) -> Any:
+        from contextlib import contextmanager
+
+        @contextmanager
+        def transaction() -> Any:
+            self.left -= 1
+            if self.left == 0 and not self.after:
+                raise Killed
+            with self.real() as db:
+                yield db
+            if self.left == 0 and self.after:
+                raise Killed
+
+        return transaction()
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("at", range(1, 24))
+def test_a_kill_at_any_write_is_survived(make, fake, at: int, after: bool, monkeypatch) -> None:
+    hook = {"command": ["true"]}
+    state = make(
+        5, waves=[1, 2, "100%"], approve_after=[1], soak_minutes=0.0001, hooks={"drain": hook, "undrain": hook}
+    )
+    state.request("approve")
+    killer = Counting(state, at, after)
+    monkeypatch.setattr(state, "_transaction", killer)
+    killed = True
+    try:
+        Driver(state, Silent(), make_ansible=fake).forward()
+        killed = False
+    except Killed:
+        pass
+    before = touched(fake)
+    done_before = {host.name for host in state.hosts() if host.state == "converted"}
+    state.close()
+    again = State(state.folder)
+    if again.state == "waiting" or not again.db.execute("SELECT 1 FROM history WHERE what LIKE 'approved%'").fetchone():
+        again.request("approve")
+    fake.calls.clear()
+    assert Driver(again, Silent(), make_ansible=fake).forward() == errors.DONE
+    assert again.counts() == {"converted": 5}
+    assert not done_before & set(touched(fake)), "a finished host was done again"
+    assert set(before) | set(touched(fake)) == {f"h{number}" for number in range(1, 6)}
+    assert not [host.name for host in again.hosts() if host.drained]
+    assert killed or at > 20
+
+
+def test_a_host_that_ended_before_its_driver_is_believed_by_its_evidence(make, drive, fake) -> None:
+    state = make(2, waves=["100%"])
+    state.begin(["h1", "h2"], "0001")
+    reports = state.folder / "runs/0001/reports"
+    (reports / "h1").mkdir(parents=True)
+    told = {"host": "h1", "result": "verified", "transaction": {"baseline_id": "base"}}
+    (reports / "h1/evidence.json").write_text(json.dumps(told))
+    assert drive(state) == errors.DONE
+    assert touched(fake) == Counter({"h2": 1})
+    assert fake.calls[0][1] == ["h2"]
+
+
+def test_the_state_is_on_disk_before_a_host_is_touched(make, drive, fake) -> None:
+    state = make(2, waves=["100%"])
+    seen: dict[str, str] = {}
+
+    def look(host: str) -> str:
+        with sqlite3.connect(state.folder / "state.db") as db:
+            seen.update(db.execute("SELECT name, state FROM host").fetchall())
+        return "converted"
+
+    fake.answers.update(h1=look)
+    assert drive(state) == errors.DONE
+    assert seen == {"h1": "running", "h2": "running"}
