@@ -1,0 +1,240 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""ocrfleet on real hosts by SSH. Run by `make molecule SCENARIO=fleet`; the tests build on each other, in order."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+RUN = os.environ["OCRFLEET_TEST_RUN"]
+FOLDER = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+INVENTORY = [f"--inventory={PROJECT}/molecule/inventory/fleet.yml", f"--inventory={FOLDER}/hosts/"]
+ENVIRONMENT = "/home/ocr/stack/envs/olmocr-optimized"
+STATE = "/home/ocr/stack/envs/.olmocr-optimized.gpu_stack"
+# The light hosts have no system packages, and need none.
+LIGHT = {"__stack_platforms": {"debian-12": {"manager": "apt", "packages": []}}}
+DONE, STOPPED, REFUSED = 0, 3, 5
+
+
+def podman(*argv: str, stdin: str = "", check: bool = True) -> str:
+    env = {**os.environ, "CONTAINERS_CONF": str(PROJECT / "tests/hosts/containers.conf")}
+    done = subprocess.run(["podman", *argv], input=stdin, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0 or not check, done.stderr
+    return done.stdout
+
+
+def on(host: str, script: str, check: bool = True) -> str:
+    """The output of a shell script on a host, past SSH and past everything that is tested."""
+    argv = ["exec", "--interactive", "--user", "ocr", "--env", "HOME=/home/ocr", f"ocrfleet-{RUN}-{host}", "sh", "-e"]
+    return podman(*argv, stdin=script, check=check).strip()
+
+
+def tree(host: str) -> str:
+    """One line that is the same for the same environment, byte for byte."""
+    program = (PROJECT / "molecule/shared/tree.py").read_text()
+    return on(host, f"python3 - {ENVIRONMENT} deep <<'END'\n{program}\nEND\n")
+
+
+def packages(host: str) -> list[str]:
+    return on(host, f"cd {ENVIRONMENT}/lib/python3.11/site-packages && ls -d *.dist-info").split()
+
+
+def has_flashinfer(host: str) -> bool:
+    return "flashinfer_python-0.3.1.dist-info" in packages(host)
+
+
+def untouched(host: str) -> bool:
+    return on(host, f"ls -d {STATE} /home/ocr/stack/reports 2>&1 || true").count("No such file") == 2
+
+
+class Fleet:
+    """One state folder of ocrfleet, and a policy."""
+
+    def __init__(self, folder: Path, limit: str, **policy: Any) -> None:
+        self.folder, self.limit = folder, limit
+        folder.mkdir(parents=True)
+        self.policy = folder / "policy.json"
+        self.policy.write_text(json.dumps({"variables": LIGHT, **policy}))
+
+    def argv(self, command: str, *more: str) -> list[str]:
+        shape = (
+            [*INVENTORY, f"--limit={self.limit}", f"--policy={self.policy}"] if command in ("plan", "rollout") else []
+        )
+        return [sys.executable, "-m", "ocrfleet", f"--state-dir={self.folder}/state", command, *shape, *more]
+
+    def run(self, command: str, *more: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(self.argv(command, *more), capture_output=True, text=True, cwd=PROJECT, check=False)
+        print(done.stdout[-6000:], done.stderr[-3000:])
+        return done
+
+    def start(self, command: str, *more: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.argv(command, *more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=PROJECT
+        )
+
+    def states(self) -> dict[str, str]:
+        shown = self.run("status", "--output=json", "--query=hosts[].[name, state]")
+        return {name: state for name, state in json.loads(shown.stdout)}
+
+    def wait_for_task(self, task: str, process: subprocess.Popen[str], limit: float = 300) -> None:
+        """Until ansible-playbook says that a task begins."""
+        until = time.monotonic() + limit
+        while time.monotonic() < until:
+            for log in self.folder.glob("state/rollouts/*/runs/*/*.runner/artifacts/*/stdout"):
+                if task in log.read_text(errors="replace"):
+                    return
+            assert process.poll() is None, f"ended before {task}: {process.stdout.read() if process.stdout else ''}"
+            time.sleep(0.05)
+        raise AssertionError(f"{task} did not begin")
+
+
+@contextmanager
+def fault(host: str, what: str) -> Iterator[None]:
+    on(host, f"echo {what} >$HOME/stand-in-fault")
+    try:
+        yield
+    finally:
+        on(host, "rm -f $HOME/stand-in-fault")
+
+
+@pytest.fixture(scope="module")
+def first() -> Fleet:
+    return Fleet(FOLDER / "fleet-first", "fleet-1:fleet-2:fleet-3:fleet-4", waves=[1, 2, "100%"])
+
+
+def test_when_the_canary_fails_nobody_else_is_touched(first: Fleet) -> None:
+    before = tree("fleet-1")
+    with fault("fleet-1", "broken"):
+        assert first.run("rollout").returncode == STOPPED
+    assert tree("fleet-1") == before
+    assert first.states() == {"fleet-1": "failed", "fleet-2": "pending", "fleet-3": "pending", "fleet-4": "pending"}
+    assert all(untouched(host) for host in ("fleet-2", "fleet-3", "fleet-4"))
+
+
+def test_when_one_of_wave_two_fails_it_is_restored_and_wave_three_does_not_start(first: Fleet) -> None:
+    before = tree("fleet-3")
+    with fault("fleet-3", "broken"):
+        assert first.run("resume").returncode == STOPPED
+    assert tree("fleet-3") == before
+    assert first.states() == {"fleet-1": "converted", "fleet-2": "converted", "fleet-3": "failed", "fleet-4": "pending"}
+    assert untouched("fleet-4")
+
+
+def test_resume_after_repair_finishes_and_a_second_rollout_is_refused_meanwhile(first: Fleet) -> None:
+    done_before = on("fleet-1", "stat -c %Y $HOME/stack/reports/evidence.json")
+    process = first.start("resume")
+    first.wait_for_task("TASK [ocrfleet.gpu_stack.stack", process)
+    second = first.run("rollout")
+    assert (second.returncode, "another rollout is at work" in second.stderr) == (REFUSED, True)
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == DONE, said
+    assert set(first.states().values()) == {"converted"}
+    assert all(has_flashinfer(f"fleet-{number}") for number in (1, 2, 3, 4))
+    assert on("fleet-1", "stat -c %Y $HOME/stack/reports/evidence.json") == done_before, (
+        "a finished host was done again"
+    )
+
+
+def test_the_same_rollout_again_changes_nothing(first: Fleet) -> None:
+    assert first.run("rollout").returncode == DONE
+    assert set(first.states().values()) == {"unchanged"}
+
+
+def test_roll_back_of_the_first_rollout(first: Fleet) -> None:
+    name = sorted(path.name for path in (first.folder / "state/rollouts").iterdir())[0]
+    assert first.run("rollback", name).returncode == DONE
+    assert not any(has_flashinfer(f"fleet-{number}") for number in (1, 2, 3, 4))
+
+
+def test_a_drifted_host_is_found_beforehand_and_has_a_wave_of_its_own() -> None:
+    on("fleet-8", f"cp -r {ENVIRONMENT}/lib/python3.11/site-packages/olmocr-0.4.2.dist-info /tmp/drift")
+    on("fleet-8", f"mv /tmp/drift {ENVIRONMENT}/lib/python3.11/site-packages/by_hand-1.0.dist-info")
+    on(
+        "fleet-8",
+        f"cd {ENVIRONMENT}/lib/python3.11/site-packages/by_hand-1.0.dist-info && sed -i s/olmocr/by-hand/ METADATA"
+        " && printf 'by_hand-1.0.dist-info/METADATA,,\\n' >RECORD",
+    )
+    fleet = Fleet(FOLDER / "fleet-drift", "fleet-5:fleet-6:fleet-7:fleet-8", waves=["100%"])
+    shown = fleet.run("plan", "--output=json", "--query=waves[].[canary, hosts]")
+    assert json.loads(shown.stdout) == [[True, ["fleet-5", "fleet-6", "fleet-7"]], [True, ["fleet-8"]]]
+
+
+PHASES = {
+    "fleet-5": "Ask the package index for FlashInfer, to plan",
+    "fleet-6": "Freeze the environment and make a candidate",
+    "fleet-7": "Run the checklist",
+    "fleet-8": "Make the candidate the environment",
+}
+
+
+def kill_and_resume(host: str) -> None:
+    fleet = Fleet(FOLDER / f"fleet-kill-{host}", host)
+    process = fleet.start("rollout")
+    fleet.wait_for_task(PHASES[host], process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert fleet.states() == {host: "running"}
+    assert fleet.run("resume").returncode == DONE
+    assert fleet.states() == {host: "converted"}
+    assert has_flashinfer(host)
+    journal = json.loads(on(host, f"cat {STATE}/journal.json"))["body"]
+    assert journal["transaction"]["state"] == "promoted"
+
+
+def test_a_controller_killed_in_each_phase_is_resumed() -> None:
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(kill_and_resume, PHASES))
+
+
+def test_a_host_that_is_away_and_one_that_reboots_stop_the_rollout_and_resume_finishes_it() -> None:
+    fleet = Fleet(FOLDER / "fleet-away", "fleet-1:fleet-2")
+    before = tree("fleet-2")
+    podman("stop", "--time=2", f"ocrfleet-{RUN}-fleet-1")
+    with fault("fleet-2", "60"):
+        process = fleet.start("rollout")
+        fleet.wait_for_task("Run the checklist", process)
+        podman("restart", "--time=2", f"ocrfleet-{RUN}-fleet-2")
+        said, _ = process.communicate(timeout=600)
+        assert process.returncode == STOPPED, said
+        assert "no answer from fleet-1" in said
+    assert tree("fleet-2") == before
+    assert fleet.states() == {"fleet-1": "pending", "fleet-2": "unreachable"}
+    podman("start", f"ocrfleet-{RUN}-fleet-1")
+    assert fleet.run("resume").returncode == DONE
+    assert set(fleet.states().values()) == {"converted"}
+
+
+def test_ansible_alone_gives_the_same() -> None:
+    argv = ["ansible-playbook", *INVENTORY, "--limit=fleet-3:fleet-4", f"--extra-vars={json.dumps(LIGHT)}"]
+    done = subprocess.run([*argv, "playbooks/rollout.yml"], capture_output=True, text=True, cwd=PROJECT, check=False)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert packages("fleet-3") == packages("fleet-4") == packages("fleet-1")
+    seen = [json.loads(on(host, "cat $HOME/stack/reports/evidence.json")) for host in ("fleet-1", "fleet-3")]
+    for name in ("result", "method", "fingerprint", "versions", "plan", "changed"):
+        assert seen[0][name] == seen[1][name], name
+    assert [(check["name"], check["status"]) for check in seen[0]["checks"]] == [
+        (check["name"], check["status"]) for check in seen[1]["checks"]
+    ]
+
+
+@pytest.mark.skipif(os.environ.get("OCRFLEET_FLEET_REAL") == "0", reason="OCRFLEET_FLEET_REAL=0")
+def test_the_real_stack() -> None:
+    fleet = Fleet(FOLDER / "fleet-real", "fleet_real", variables={}, waves=[1, "100%"])
+    assert fleet.run("rollout").returncode == DONE
+    assert set(fleet.states().values()) == {"converted"}
+    evidence = json.loads(on("fleet-real-2", "cat /srv/ocrfleet/fleet-real-2/reports/evidence.json"))
+    assert evidence["versions"] == {"torch": "2.8.0+cu128", "vllm": "0.11.0", "olmocr": "0.4.2", "flashinfer": "0.3.1"}
