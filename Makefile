@@ -64,6 +64,15 @@ test-faults: env ## Kill, fill and break on purpose, FAULTS_KILLS times (200 is 
 bench-transaction: env ## Time freeze, clone, promote, restore beside the ways by hand, on a copy of the stack's environment
 	python benchmarks/transaction.py "$(STACK_ROOT)/envs/olmocr-optimized"
 
+.PHONY: bench-fleet
+bench-fleet: env ## Time apply, no-op and roll-back of a fleet of test hosts, HOSTS="1 2 5 10 20 40", beside a plain playbook
+	tests/hosts/setup
+	python benchmarks/fleet.py $(HOSTS)
+
+.PHONY: simulate-rollout
+simulate-rollout: env ## Schedule rollouts of 1,000 and 10,000 simulated hosts, with kills and failures
+	python benchmarks/rollout_simulation.py
+
 .PHONY: build
 build: env ## Build the collection into dist/
 	@rm -rf dist

@@ -1,0 +1,60 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Count, over all hosts, the tasks that were executed and those of them that ran a module on the host."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = """
+name: count_tasks
+type: notification
+short_description: Count executed tasks and module calls, for the benchmark of the fleet
+description:
+  - Writes the counts to the file that C(OCRFLEET_COUNTS) names.
+requirements: []
+"""
+
+# Work of the control node alone.
+LOCAL = (
+    "check_inputs",
+    "rollout_gate",
+    "debug",
+    "set_fact",
+    "assert",
+    "fail",
+    "include_vars",
+    "validate_argument_spec",
+)
+
+
+class CallbackModule(CallbackBase):
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "notification"
+    CALLBACK_NAME = "count_tasks"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = {"executed": 0, "remote": 0}
+
+    def _count(self, result: Any) -> None:
+        self.counts["executed"] += 1
+        task = result.task if hasattr(result, "task") else result._task
+        if task.action.rpartition(".")[2] not in LOCAL and task.delegate_to != "localhost":
+            self.counts["remote"] += 1
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        self._count(result)
+
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        self._count(result)
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        Path(os.environ["OCRFLEET_COUNTS"]).write_text(json.dumps(self.counts))
