@@ -1,0 +1,149 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an operator types and sees. The rollout is one of 30 hosts, with one that says something nasty."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ocrfleet import cli, errors, planning, policy
+from ocrfleet.rollout import Driver
+from ocrfleet.state import State
+from ocrfleet.store import Store
+
+from .conftest import Silent
+
+ROOT = Path(__file__).resolve().parents[3]
+NASTY = "<script>alert(1)</script> [bold red]x[/] \x1b[31mred\x1b]0;title\x07"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, fake: Any) -> Path:
+    """A state folder with a rollout of 30 hosts, stopped in its third wave."""
+    store = Store(tmp_path / "state")
+    names = [f"ocr-gpu-{number:02d}" for number in range(1, 31)]
+    fleet = planning.Fleet(names, {name: ["gpu_vms"] for name in names})
+    chosen = policy.complete({"waves": [1, "20%", "100%"]})
+    baselines = {name: "5f2c9be01d" if name != "ocr-gpu-17" else "a90c6612ee" for name in names}
+    waves = planning.waves(names, baselines, chosen)
+    state = State.create(store.new(), chosen, ["inventory"], fleet, waves)
+    fake.answers["ocr-gpu-12"] = "failed"
+    Driver(state, Silent(), make_ansible=fake).forward()
+    state.end([("ocr-gpu-12", "failed", NASTY, state.evidence("ocr-gpu-12"), "")])
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def ocrfleet(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def run(*argv: str) -> tuple[int, str, str]:
+        code = cli.main(["--state-dir", str(folder), *argv])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def documented() -> list[str]:
+    """Every `ocrfleet status` and `report` with a query that the guide shows."""
+    text = (ROOT / "docs/guides/fleet.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    return [line for line in re.findall(r"^ocrfleet .*--query.*$", text, re.MULTILINE) if " plan " not in line]
+
+
+@pytest.mark.parametrize("line", documented())
+def test_the_queries_in_the_guide_run_and_find_something(line: str, ocrfleet: Any) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    code, said, _ = ocrfleet(*words)
+    assert code == errors.DONE
+    assert said.strip() not in ("", "[]", "null", "{}"), line
+
+
+def test_the_guide_has_queries() -> None:
+    assert len(documented()) >= 4
+
+
+def test_the_guide_lists_every_exit_code() -> None:
+    text = (ROOT / "docs/guides/fleet.md").read_text(encoding="utf-8")
+    for code, meaning in errors.MEANING.items():
+        assert f"| {code} | {meaning} |" in text
+
+
+def test_the_guides_policy_is_a_policy() -> None:
+    text = (ROOT / "docs/guides/fleet.md").read_text(encoding="utf-8")
+    [shown] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    policy.complete(yaml.safe_load(shown))
+
+
+def test_the_report_of_thirty_hosts(ocrfleet: Any, folder: Path) -> None:
+    code, said, err = ocrfleet("report")
+    assert code == errors.DONE
+    assert "7 hosts" not in said.splitlines()[0]
+    assert "\x1b]" not in said
+    assert "1 failed" in said
+    files = sorted(folder.glob("rollouts/*/fleet.*"))
+    assert [path.name for path in files] == ["fleet.html", "fleet.json"]
+    page = files[0].read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; [bold red]x[/]" in page
+    assert "\x1b" not in page
+    assert page.count("<tr>") >= 30
+    data = json.loads(files[1].read_text())
+    assert len(data["hosts"]) == 30
+    assert data["hosts"][0]["evidence"]["result"] == "verified"
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in files)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_status_as_json_and_as_a_table(ocrfleet: Any) -> None:
+    _, said, _ = ocrfleet("status", "--output", "json")
+    data = json.loads(said)
+    assert data["state"] == "stopped"
+    assert [wave["state"] for wave in data["waves"]][:2] == ["passed", "passed"]
+    _, said, _ = ocrfleet("status")
+    assert "ocr-gpu-12" in said
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (["status", "nothing"], errors.WRONG_INPUT, "expected a rollout at"),
+        (["status", "../x"], errors.WRONG_INPUT, "expected the id of a rollout"),
+        (["status", "--query", "a..b"], errors.WRONG_INPUT, "--query"),
+        (["approve"], errors.WRONG_INPUT, "expected one that waits for an approval"),
+        (["rollout", "-i", "nowhere,", "-p", "/nonexistent"], errors.WRONG_INPUT, "expected a policy file"),
+    ],
+)
+def test_bad_input_is_one_clear_error(ocrfleet: Any, argv: list[str], code: int, said: str) -> None:
+    found, _, err = ocrfleet(*argv)
+    assert (found, said in err) == (code, True), err
+    assert "Traceback" not in err
+
+
+def test_a_second_driver_is_refused_and_told_who_works(ocrfleet: Any, folder: Path) -> None:
+    with Store(folder).driver("rollout"):
+        code, _, err = ocrfleet("resume")
+    assert code == errors.REFUSED
+    assert re.search(r"another rollout is at work: rollout, process \d+, since 20", err)
+
+
+def test_a_rollout_that_shares_hosts_with_an_unfinished_one_is_refused(folder: Path) -> None:
+    store = Store(folder)
+    with pytest.raises(errors.Refused, match="is not over .stopped. and has 1 of these hosts, such as ocr-gpu-30"):
+        store.refuse_overlap(["ocr-gpu-30", "another"])
+    store.open(None).set_state("aborted")
+    store.refuse_overlap(["ocr-gpu-30"])
+
+
+def test_abort_without_a_driver_ends_it_at_once(ocrfleet: Any) -> None:
+    assert ocrfleet("abort")[0] == errors.DONE
+    code, _, err = ocrfleet("resume")
+    assert (code, "cannot go on" in err) == (errors.WRONG_INPUT, True)
