@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import types
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, gpu_kernels, staging
 
@@ -25,9 +26,9 @@ ENTRY: dict = {
 }
 
 
-def program() -> str:
-    """The text of the program for the environment's Python; on a host it lies inside Ansible's zip archive."""
-    return gpu_kernels.__loader__.get_source(gpu_kernels.__name__)  # type: ignore[union-attr,no-any-return]
+def program(module: types.ModuleType = gpu_kernels) -> str:
+    """The text of a program for the environment's Python; on a host it lies inside Ansible's zip archive."""
+    return module.__loader__.get_source(module.__name__)  # type: ignore[union-attr,no-any-return]
 
 
 def read_events(path: str) -> list[dict]:
