@@ -25,8 +25,8 @@ ROLES = Path(__file__).resolve().parents[2] / "roles"
 # Short public names, which carry no role's prefix.
 SHORT_PREFIX = "fi_"
 
-# These say where reports go and how hosts are dealt out; the installed stack is the same whatever they are.
-NOT_PART_OF_THE_STACK = ("report_", "rollout_")
+# These say what is measured, where it is written and how hosts are dealt out; the installed stack is the same.
+NOT_PART_OF_THE_STACK = ("report_", "rollout_", "benchmark_", "document_")
 
 # These name a file on the control node. What it holds decides, not where it lies.
 BY_CONTENT = ("flashinfer_lock",)

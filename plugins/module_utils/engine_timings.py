@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Hold one vllm engine ready and time requests through it.
 
-This file is a program: it is run by the Python of the environment under test and imports nothing of this collection. It reads
-one JSON line from standard input, makes the engine that it describes, answers with one line, and then times the requests
-of each further line. Answers alone go to standard output; what vllm says goes to standard error.
+This file is a program: it is run by the Python of the environment under test and imports nothing of this collection.
+It reads one JSON line from standard input, makes the engine that it describes, answers with one line, and then times
+the requests of each further line. Answers alone go to standard output; what vllm says goes to standard error.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The ocrfleet.gpu_stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kernel level of the benchmark: FlashInfer's kernels, cold and warm, and in turn with what vllm uses without them."""
+"""The kernel level of the benchmark: FlashInfer's kernels, cold and warm, and beside what vllm uses without them."""
 
 from __future__ import annotations
 

@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Time FlashInfer's kernels in turn with what vllm uses without FlashInfer, at OlmOCR's shapes.
 
-This file is a program: it is run by the Python of the environment under test and imports nothing of this collection but
-`gpu_kernels`, which lies beside it. It reads one JSON request from the file named by its argument and appends one JSON line
-per comparison to the file named in the request. Inputs are made on the GPU; both sides read the same tensors.
+This file is a program: it is run by the Python of the environment under test and imports nothing of this collection
+but `gpu_kernels`, which lies beside it. It reads one JSON request from the file named by its argument and appends
+one JSON line per comparison to the file named in the request. Inputs are made on the GPU; both sides read the same
+tensors.
 """
 
 from __future__ import annotations

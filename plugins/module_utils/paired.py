@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Compare two series that were measured in turn on one machine, and say no more than they bear out.
 
-Each pair is one measurement of the baseline and one of the candidate, taken right after one another, so that drift of the
-machine hits both. What is judged is the ratio within the pairs: the mean of its logarithms, with Student's interval. The
-verdict is `faster` or `slower` only when that interval leaves out "equal". With several comparisons in a family each one's
-interval is widened (Bonferroni), so the chance that *any* verdict of the family is false is at most 1 - confidence.
+Each pair is one measurement of the baseline and one of the candidate, taken right after one another, so that drift
+of the machine hits both. What is judged is the ratio within the pairs: the mean of its logarithms, with Student's
+interval. The verdict is `faster` or `slower` only when that interval leaves out "equal". With several comparisons in
+a family each one's interval is widened (Bonferroni), so the chance that *any* verdict of the family is false is at
+most 1 - confidence.
 
 What the interval covers is the spread between repetitions. A difference between two starts of the same program is
 constant within a run and invisible to it; a control (the baseline against itself) shows how large that is.
@@ -14,6 +15,7 @@ constant within a run and invisible to it; a control (the baseline against itsel
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 
@@ -44,10 +46,11 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
     return front * (fraction - 1) / a
 
 
+@functools.lru_cache(maxsize=None)
 def student_quantile(confidence: float, freedom: int) -> float:
     """How many standard errors to either side hold `confidence` of Student's distribution."""
-    low, high = 0.0, 1e9
-    for _turn in range(200):
+    low, high = 0.0, 1e6
+    for _turn in range(60):
         middle = (low + high) / 2
         outside = _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + middle * middle))
         low, high = (middle, high) if outside > 1 - confidence else (low, middle)

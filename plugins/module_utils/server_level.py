@@ -144,7 +144,7 @@ def described(engine: Engine) -> dict:
 def measure_pair(
     baseline: Engine, candidate: Engine, loads: list[Load], *, tokens: tuple[int, int], rounds: int, deadline: float
 ) -> list[dict]:
-    """Comparisons, one a load. Warm-up first; who goes first changes with each round; no round begins after `deadline`."""
+    """Comparisons, one a load, after a warm-up. Who goes first changes; no round begins after `deadline`."""
     entries = [
         {"name": load.name, "unit": "tokens/s", "better": "higher", "pairs": [], "against": baseline.variant.name}
         for load in loads

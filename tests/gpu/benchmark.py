@@ -104,9 +104,8 @@ def table(entries: list[dict]) -> list[str]:
             for side in ("baseline", "candidate")
         ]
         interval = "" if entry["low"] is None else f" ({entry['low']:.3f} to {entry['high']:.3f})"
-        lines.append(
-            f"| {entry['name']} | {' | '.join(sides)} | {entry['speedup']:.3f}{interval} | {entry['pairs']} | {entry['verdict']} |"
-        )
+        cells = (entry["name"], *sides, f"{entry['speedup']:.3f}{interval}", str(entry["pairs"]), entry["verdict"])
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 

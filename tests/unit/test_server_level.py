@@ -1,7 +1,9 @@
 # Copyright (c) 2026 The ocrfleet.gpu_stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Two engines in turn, with a stand-in for vllm: what is tested is the pairing and how failures are told, never a speed."""
+"""Two engines in turn, with a stand-in for vllm: what is tested is the pairing and how failures are told, never a
+speed.
+"""
 
 from __future__ import annotations
 

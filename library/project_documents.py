@@ -1,0 +1,1 @@
+../plugins/modules/project_documents.py

@@ -1,0 +1,173 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: project_documents
+short_description: Keep a managed block in each of a project's documents, and withdraw a warning
+version_added: 0.1.0
+description:
+  - Writes one block between markers into each file. The rest of a file stays as it is, to the byte.
+  - The warning not to install FlashInfer is taken out where it stands. It is kept, coded, in a comment at its place, so
+    that O(state=absent) brings it back. A warning of one release of FlashInfer stays.
+  - O(state=absent) needs nothing but the files themselves.
+options:
+  project:
+    description: The project's folder. It must exist.
+    type: path
+    required: true
+  blocks:
+    description: The text of each block, by the path of its file relative to O(project).
+    type: dict
+    required: true
+  state:
+    description: V(present) writes the blocks, V(absent) puts the files back as they were without them.
+    type: str
+    choices: [present, absent]
+    default: present
+  create:
+    description: Whether missing files are made, with their folders. Files made so go again with O(state=absent).
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is written.
+  diff_mode:
+    support: full
+    description: Shows each file before and after.
+author:
+  - The ocrfleet.gpu_stack contributors (@ocrfleet)
+"""
+
+EXAMPLES = r"""
+- name: Say in the project what was installed
+  ocrfleet.gpu_stack.project_documents:
+    project: /srv/ocr-pipeline
+    blocks:
+      requirements.txt: flashinfer-python==0.3.1
+  delegate_to: localhost
+
+- name: Undo it
+  ocrfleet.gpu_stack.project_documents:
+    project: /srv/ocr-pipeline
+    blocks:
+      requirements.txt: ""
+    state: absent
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+written:
+  description: Files that were changed, made or removed, or would be.
+  returned: success
+  type: list
+  elements: str
+  sample: [requirements.txt]
+missing:
+  description: Files that are not there and were not asked to be made.
+  returned: success
+  type: list
+  elements: str
+  sample: [CONTRIBUTING.md]
+"""
+
+import os
+import tempfile
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import managed_blocks
+
+
+def read(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def plan(texts: dict[str, str | None], blocks: dict[str, str], state: str, create: bool) -> dict[str, str | None]:
+    """The files that change, with their new text; None removes one."""
+    wanted: dict[str, str | None] = {}
+    for path, text in texts.items():
+        comment = managed_blocks.comment_of(path)
+        if text is None and (state == "absent" or not create):
+            continue
+        try:
+            if state == "present":
+                new: str | None = managed_blocks.documented(text, blocks[path], comment)
+            else:
+                new = managed_blocks.undocumented(text or "", comment)
+        except managed_blocks.Spoilt as spoilt:
+            raise managed_blocks.Spoilt(f"{path}: {spoilt}") from spoilt
+        if new != text:
+            wanted[path] = new
+    return wanted
+
+
+def write(module: AnsibleModule, project: str, path: str, text: str | None) -> None:
+    target = os.path.realpath(os.path.join(project, path))
+    if text is None:
+        os.unlink(target)
+        folder = os.path.dirname(target)
+        while folder != os.path.realpath(project) and not os.listdir(folder):
+            os.rmdir(folder)
+            folder = os.path.dirname(folder)
+        return
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=module.tmpdir)
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        file.write(text)
+    module.atomic_move(temporary, target)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "project": {"type": "path", "required": True},
+            "blocks": {"type": "dict", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "create": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    project, blocks = module.params["project"], module.params["blocks"]
+    if not os.path.isdir(project):
+        module.fail_json(msg=f"expected the folder of your project at {project}, found none")
+    inside = os.path.join(os.path.realpath(project), "")
+    outside = [path for path in blocks if not os.path.realpath(os.path.join(project, path)).startswith(inside)]
+    if outside:
+        module.fail_json(msg=f"{', '.join(outside)}: expected a file inside {project}, found a way out of it")
+    try:
+        texts = {path: read(os.path.join(project, path)) for path in blocks}
+        missing = [path for path, text in texts.items() if text is None]
+        if len(missing) == len(blocks) and module.params["state"] == "present" and not module.params["create"]:
+            module.fail_json(
+                msg=f"none of {', '.join(blocks)} is in {project}: name the root of your project, or ask for the files "
+                "to be made (document_create: true)"
+            )
+        changes = plan(texts, blocks, module.params["state"], module.params["create"])
+        if not module.check_mode:
+            for path, text in changes.items():
+                write(module, project, path, text)
+    except managed_blocks.Spoilt as spoilt:
+        module.fail_json(msg=f"{spoilt}. Nothing was written")
+    except OSError as error:
+        module.fail_json(msg=f"cannot write into {project}: {error.strerror} ({error.filename})")
+    module.exit_json(
+        changed=bool(changes),
+        written=sorted(changes),
+        missing=[path for path in missing if path not in changes],
+        diff=[
+            {"before_header": path, "after_header": path, "before": texts[path] or "", "after": text or ""}
+            for path, text in sorted(changes.items())
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

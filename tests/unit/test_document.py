@@ -1,0 +1,171 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role document, run by Ansible on a copy of a project with the four files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.ocrfleet.gpu_stack.plugins.filter.documentable import documentable
+
+ROOT = Path(__file__).parents[2]
+PROJECT = ROOT / "tests/unit/fixtures/project"
+FILES = [
+    "CONTRIBUTING.md",
+    "docs/guides/VM_SETUP_COMPLETE.md",
+    "docs/technical/PARALLELIZATION_OPTIMIZATION_COMPLETE.md",
+    "requirements.txt",
+]
+COMPARED = {
+    "name": "4 workers",
+    "unit": "s",
+    "baseline": {"median": 10.0},
+    "candidate": {"median": 8.0},
+    "speedup": 1.25,
+    "low": 1.2,
+    "high": 1.3,
+    "verdict": "faster",
+}
+EVIDENCE = {
+    "host": "gpu-01",
+    "result": "verified",
+    "method": "pypi",
+    "finished": "2026-11-23T23:36:49Z",
+    "environment": {"path": "/opt/env", "GPUs": "NVIDIA L4"},
+    "versions": {"torch": "2.8.0+cu128", "flashinfer": "0.3.1"},
+    "plan": [{"name": "pynvml", "version": "13.0.1"}, {"name": "flashinfer-python", "version": "0.3.1"}],
+    "checks": [
+        {"name": "torch", "title": "PyTorch is still 2.8.0+cu128", "status": "passed", "reason": ""},
+        {"name": "cuda", "title": "CUDA is available", "status": "not_run", "reason": "no <b>GPU</b> | here"},
+    ],
+    "benchmark": {
+        "documents": {"status": "measured", "comparisons": [COMPARED], "stand_in": "a stand-in server"},
+        "kernels": {"status": "not_run", "reason": "no GPU", "comparisons": []},
+    },
+}
+
+
+def contents(project: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(project)): path.read_bytes() for path in project.rglob("*") if path.is_file()}
+
+
+class Site:
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.project = folder, folder / "project"
+        shutil.copytree(PROJECT, self.project)
+        self.evidence = folder / "reports/gpu-01/evidence.json"
+        self.evidence.parent.mkdir(parents=True)
+        self.evidence.write_text(json.dumps(EVIDENCE), encoding="utf-8")
+
+    def run(self, *options: str, rc: int = 0) -> str:
+        command = [
+            Path(sys.executable).with_name("ansible-playbook"),
+            "-i",
+            "gpu-01,",
+            "playbooks/document.yml",
+            "--diff",
+        ]
+        command += ["-e", f"document_project={self.project}", "-e", f"report_dir={self.folder}/reports", *options]
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_LOCAL_TEMP": str(self.folder / "tmp"), "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == rc, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def site(tmp_path):
+    return Site(tmp_path)
+
+
+def test_once_a_diff_then_none_and_one_command_brings_all_back(site):
+    before = contents(site.project)
+    looked = site.run("--check")
+    assert contents(site.project) == before
+    printed = site.run()
+    assert "+flashinfer-python==0.3.1" in looked and "+flashinfer-python==0.3.1" in printed
+    assert "-2. **DO NOT install FlashInfer.**" in printed
+    after = contents(site.project)
+    assert sorted(name for name in after if after[name] != before[name]) == FILES
+    again = site.run()
+    assert "changed=0" in again and "--- before" not in again
+    assert contents(site.project) == after
+    site.evidence.unlink()
+    assert "changed=1" in site.run("-e", "document_state=absent")
+    assert contents(site.project) == before
+    assert "changed=0" in site.run("-e", "document_state=absent")
+
+
+def test_what_the_files_say(site):
+    site.run()
+    texts = {name: (site.project / name).read_text(encoding="utf-8") for name in FILES}
+    guide = texts["docs/guides/VM_SETUP_COMPLETE.md"]
+    assert "DO NOT install FlashInfer" not in guide and "# DO NOT install flashinfer here!" not in guide
+    assert "Do not install FlashInfer 0.2.5" in guide
+    assert "3. `pip install" in guide and "## Expectations" in guide
+    assert "- CUDA is available: no b GPU /b here" in guide
+    assert "rollback" in guide
+    assert texts["requirements.txt"].splitlines()[-3:-1] == ["flashinfer-python==0.3.1", "pynvml==13.0.1"]
+    measured = texts["docs/technical/PARALLELIZATION_OPTIMIZATION_COMPLETE.md"]
+    assert "| documents | 4 workers | 10 s | 8 s | 1.25x (1.20 to 1.30) | faster |" in measured
+    assert "against a stand-in server" in measured
+    assert "| server | all of it | | | | not run: playbooks/benchmark.yml has not been run |" in measured
+
+
+def test_missing_files_are_made_only_when_asked(site):
+    for name in FILES[:3]:
+        (site.project / name).unlink()
+    before = contents(site.project)
+    assert "left out: CONTRIBUTING.md is not there" in site.run()
+    assert set(contents(site.project)) == set(before)
+    site.run("-e", "document_create=true")
+    assert (site.project / "docs/guides/VM_SETUP_COMPLETE.md").exists()
+    site.run("-e", "document_state=absent")
+    assert contents(site.project) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"result": "failed"}, "'failed', expected 'verified'"),
+        ({"result": "planned"}, "'planned', expected 'verified'"),
+        ({"checks": [{"title": "PyTorch", "status": "failed"}]}, "failed checks .PyTorch."),
+        ({"method": "none"}, "without FlashInfer"),
+        ({"versions": {}}, "without FlashInfer"),
+        ({"plan": [{"name": "--index-url http://evil", "version": "1"}]}, "expected a package with its version"),
+        (
+            {"plan": [{"name": "flashinfer-python", "version": "1\n-r other.txt"}]},
+            "expected a package with its version",
+        ),
+    ],
+)
+def test_evidence_that_bears_nothing_out_is_refused(change, told):
+    with pytest.raises(AnsibleFilterError, match=told):
+        documentable(json.dumps({**EVIDENCE, **change}), "evidence.json")
+
+
+@pytest.mark.parametrize(("text", "told"), [("", "no evidence at"), ("[]", "is no evidence"), ("{", "is no evidence")])
+def test_a_file_that_is_no_evidence_is_refused(text, told):
+    with pytest.raises(AnsibleFilterError, match=told):
+        documentable(text, "evidence.json")
+
+
+def test_without_evidence_nothing_is_touched(site):
+    before = contents(site.project)
+    site.evidence.unlink()
+    assert "no evidence at" in site.run(rc=2)
+    assert contents(site.project) == before
