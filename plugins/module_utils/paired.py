@@ -46,7 +46,7 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
     return front * (fraction - 1) / a
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def student_quantile(confidence: float, freedom: int) -> float:
     """How many standard errors to either side hold `confidence` of Student's distribution."""
     low, high = 0.0, 1e6
