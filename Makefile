@@ -1,23 +1,28 @@
-# Every target that needs the tools makes .venv first; see tools/bootstrap.
+# Every target that needs the tools makes .venv first; see tools/bootstrap. A new target goes under the heading that it
+# belongs to, with `## what it does` behind it; `make help` shows that.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 FAULTS_KILLS ?= 25
 STACK_ROOT ?= $(HOME)/.local/share/ocrfleet
 SITE_ARGS = $(if $(FI_METHOD),-e fi_method=$(FI_METHOD)) $(if $(filter command line environment,$(origin STACK_ROOT)),-e stack_root=$(STACK_ROOT)) $(ANSIBLE_ARGS)
+# What `make test` runs, cheapest first. A new part is a target below and its name here.
+TEST_PARTS = check docs test-faults molecule
 
 .PHONY: help
 help: ## Show this help
 	@echo 'Usage: make TARGET [VARIABLE=value]'
-	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ /{printf "\n%s:\n", substr($$0, 5)} /^[a-z-]+:.*## /{printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo 'Variables:'
-	@echo '  FI_METHOD     how FlashInfer is installed (site)'
-	@echo '  ANSIBLE_ARGS  more arguments for ansible-playbook, e.g. "--check --diff" (site)'
-	@echo '  STACK_ROOT    the folder that holds the stack: $(STACK_ROOT) (site, clean-stack)'
-	@echo '  SCENARIO      one molecule scenario instead of all (molecule)'
-	@echo '  PYTHON        the Python, 3.11 or newer, that .venv is made with (env)'
+	@echo '  FI_METHOD         how FlashInfer is installed (site)'
+	@echo '  ANSIBLE_ARGS      more arguments for ansible-playbook, e.g. "--check --diff" (site)'
+	@echo '  STACK_ROOT        the folder that holds the stack: $(STACK_ROOT) (site, clean-stack)'
+	@echo '  SCENARIO          one molecule scenario instead of all (molecule)'
+	@echo '  FAULTS_KILLS      how many kills: $(FAULTS_KILLS); 200 is the full run (test-faults)'
+	@echo '  PYTHON            the Python, 3.11 or newer, that .venv is made with (env)'
+
+##@ Use
 
 .PHONY: env
 env: ## Make the control environment .venv from requirements.lock
@@ -27,38 +32,48 @@ env: ## Make the control environment .venv from requirements.lock
 site: env ## Take this machine (or ANSIBLE_ARGS="-i inventories/gpu_vms") to the verified stack
 	@eval "$$(.venv/bin/python tools/index_environment.py)" && ansible-playbook site.yml $(SITE_ARGS)
 
-.PHONY: lock
-lock: env ## Renew requirements.lock from pyproject.toml
-	@eval "$$(.venv/bin/python tools/index_environment.py)" && \
-	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal \
-	    pyproject.toml --group dev -o requirements.lock
-
-.PHONY: stack-locks
-stack-locks: env ## Renew the locks that the roles pytorch and olmocr install from
-	@eval "$$(.venv/bin/python tools/index_environment.py)" && tools/stack_locks
-
-.PHONY: tables
-tables: env ## Renew the tables of variables in the roles' READMEs
-	@python tools/role_tables.py
+##@ Test
 
 .PHONY: check
-check: lint unit ## The fast half of the tests: lint and unit tests
+check: env ## The fast part, side by side: lint, unit tests, sanity
+	@began=$$(date +%s); $(MAKE) --no-print-directory --jobs --output-sync=target lint unit sanity && \
+	echo "check passed in $$(($$(date +%s) - began)) s"
+
+.PHONY: test
+test: ## Everything that CI runs, cheapest first, with the time that each part took
+	@set -e; for part in $(TEST_PARTS); do \
+	    echo "==== $$part"; began=$$(date +%s); \
+	    $(MAKE) --no-print-directory $$part || { echo "==== $$part FAILED after $$(($$(date +%s) - began)) s" >&2; exit 1; }; \
+	    echo "==== $$part passed in $$(($$(date +%s) - began)) s"; \
+	done
 
 .PHONY: lint
-lint: env ## ansible-lint (production profile), yamllint, ruff, mypy
+lint: env ## ansible-lint (production profile), yamllint, ruff, mypy, the collection's documentation
 	ruff check
 	ruff format --check
 	mypy plugins tools src
 	yamllint --strict .
+	ANSIBLE_COLLECTIONS_PATH=collections antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
 	ansible-lint --offline --profile production
 
 .PHONY: unit
 unit: env ## Unit tests
 	python -m pytest tests/unit
 
+.PHONY: sanity
+sanity: build ## Install the built collection elsewhere, use it there, and run ansible-test sanity on it
+	tests/sanity/run
+
 .PHONY: test-faults
-test-faults: env ## Kill, fill and break on purpose, FAULTS_KILLS times (200 is the full run)
+test-faults: env ## Kill, fill and break on purpose
 	FAULTS_KILLS=$(FAULTS_KILLS) python -m pytest tests/faults
+
+.PHONY: molecule
+molecule: env ## Molecule scenarios on local test hosts, by SSH
+	tests/hosts/setup
+	tests/hosts/molecule $(if $(SCENARIO),--scenario-name $(SCENARIO),--all)
+
+##@ Measure
 
 .PHONY: bench-transaction
 bench-transaction: env ## Time freeze, clone, promote, restore beside the ways by hand, on a copy of the stack's environment
@@ -73,27 +88,41 @@ bench-fleet: env ## Time apply, no-op and roll-back of a fleet of test hosts, HO
 simulate-rollout: env ## Schedule rollouts of 1,000 and 10,000 simulated hosts, with kills and failures
 	python benchmarks/rollout_simulation.py
 
+.PHONY: coverage
+coverage: env ## What the unit tests reach of plugins/ and src/, branches counted
+	@rm -rf .cache/coverage && mkdir -p .cache/coverage
+	python -m pytest tests/unit --cov --cov-report=term --cov-report=html:build/coverage
+
+##@ Make
+
+.PHONY: docs
+docs: env ## Build the documentation as a static site, build/docs/html/index.html
+	python tools/build_docs.py build/docs
+
 .PHONY: build
 build: env ## Build the collection into dist/
 	@rm -rf dist
 	ansible-galaxy collection build --output-path dist
 
-.PHONY: sanity
-sanity: build ## Install the built collection elsewhere, use it there, and run ansible-test sanity on it
-	tests/sanity/run
+.PHONY: tables
+tables: env ## Renew the tables of variables in the roles' READMEs
+	@python tools/role_tables.py
 
-.PHONY: molecule
-molecule: env ## Molecule scenarios on local test hosts, by SSH
-	tests/hosts/setup
-	tests/hosts/molecule $(if $(SCENARIO),--scenario-name $(SCENARIO),--all)
+.PHONY: lock
+lock: env ## Renew requirements.lock from pyproject.toml
+	@eval "$$(.venv/bin/python tools/index_environment.py)" && \
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal \
+	    pyproject.toml --group dev -o requirements.lock
 
-.PHONY: test
-test: ## Everything, with the time that each part took
-	@set -e; for part in lint unit sanity test-faults molecule; do \
-	    echo "==== $$part"; began=$$(date +%s); \
-	    $(MAKE) --no-print-directory $$part || { echo "==== $$part FAILED after $$(($$(date +%s) - began)) s" >&2; exit 1; }; \
-	    echo "==== $$part passed in $$(($$(date +%s) - began)) s"; \
-	done
+.PHONY: stack-locks
+stack-locks: env ## Renew the locks that the roles pytorch and olmocr install from
+	@eval "$$(.venv/bin/python tools/index_environment.py)" && tools/stack_locks
+
+.PHONY: sbom
+sbom: env ## Write bills of materials (CycloneDX) of the control node's and the hosts' packages into build/sbom/
+	python tools/sbom.py build/sbom
+
+##@ Clean up
 
 .PHONY: clean-stack
 clean-stack: ## Remove the stack: the whole folder that STACK_ROOT names
