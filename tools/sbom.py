@@ -50,8 +50,7 @@ def of_environment(python: str) -> dict:
 
 def of_lock(requirements: str) -> dict:
     """What a hashed requirements text names, with the hash of each file. Every package must have one."""
-    # The index is named so that none of this machine's settings gets into the bill.
-    bill = cyclonedx("requirements", *COMMON, "--index-url", "https://pypi.org/simple", "-", text=requirements)
+    bill = cyclonedx("requirements", *COMMON, "-", text=requirements)
     for part in bill["components"]:
         part.pop("description")  # the line of the requirements file once more, hashes and all
         if not any(reference.get("hashes") for reference in part.get("externalReferences", [])):
