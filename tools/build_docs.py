@@ -26,6 +26,8 @@ COLLECTION = "ocrfleet.gpu_stack"
 KINDS = {"role": "Roles", "module": "Modules", "filter": "Filters"}
 TITLE = re.compile(rf"^{re.escape(COLLECTION)}\.(\w+) (\w+) -- (.+)$", re.MULTILINE)
 
+CONTENTS = re.compile(r"^\.\. contents::\n(?:   .*\n)*", re.MULTILINE)
+
 
 def run(*command: str | Path, **variables: str) -> None:
     """Run a command in the checkout; what it says is shown when it fails."""
@@ -69,11 +71,25 @@ def plugin_pages(reference: Path) -> None:
     for kind, title in KINDS.items():
         pages = []
         for path in sorted(reference.glob(f"*_{kind}.rst")):
-            found = TITLE.search(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            # The theme has a table of contents of its own, and says so in red where a page brings one.
+            path.write_text(CONTENTS.sub("", text), encoding="utf-8")
+            found = TITLE.search(text)
             if found is None:
                 raise SystemExit(f"build_docs: expected a title `{COLLECTION}.NAME {kind} -- TEXT` in {path}")
             pages.append((path.stem, found[1], found[3].replace("\\", "")))
         (reference / f"{title.lower()}.md").write_text(listing(title, pages), encoding="utf-8")
+
+
+COMMAND_PAGE = """\
+The command ``ocrfleet``
+========================
+
+.. argparse::
+   :module: ocrfleet.cli
+   :func: parser
+   :prog: ocrfleet
+"""
 
 
 def playbook_page() -> str:
@@ -107,8 +123,11 @@ def main() -> None:
     reference.mkdir()
     plugin_pages(reference)
     (reference / "playbooks.md").write_text(playbook_page(), encoding="utf-8")
+    (reference / "command.rst").write_text(COMMAND_PAGE, encoding="utf-8")
     # -W: a link that leads nowhere inside the site is an error.
-    run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "-d", folder / "doctrees", source, html)
+    options = ["-W", "--keep-going", "-q", "-b", "html", "-d", str(folder / "doctrees")]
+    # The command's default folder depends on who runs it; the reader's is told, not the builder's.
+    run("sphinx-build", *options, source, html, XDG_STATE_HOME="~/.local/state")
     print(f"build_docs: {len(list(html.rglob('*.html')))} pages, begin with {html / 'index.html'}")
 
 

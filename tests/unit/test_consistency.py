@@ -48,6 +48,11 @@ def test_every_module_is_linked_into_library():
     assert links == modules
 
 
+def test_the_action_group_names_every_module():
+    modules = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
+    assert load(ROOT / "meta/runtime.yml")["action_groups"]["all"] == modules
+
+
 def test_the_versions_of_collection_and_tools_are_one():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert load(ROOT / "galaxy.yml")["version"] == project["version"]

@@ -19,16 +19,18 @@ from pathlib import Path
 
 import pytest
 import yaml
+from documented import module_options
 
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTION = "ocrfleet.gpu_stack"
 # CHANGELOG.md is made, and speaks of what was.
 PAGES = sorted(
     [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
-    + [path for folder in ("docs", "roles") for path in (ROOT / folder).rglob("*.md")]
+    + [path for folder in ("docs", "roles", "awx") for path in (ROOT / folder).rglob("*.md")]
 )
 # Programs of the system or of .venv that pages may name, and that have no names of ours for arguments.
 PROGRAMS = {
+    "awx",
     "ansible-doc",
     "ansible-galaxy",
     "apt-get",
@@ -40,7 +42,7 @@ PROGRAMS = {
     "journalctl",
     "mv",
 }
-PLACEHOLDER = re.compile(r"(?<![a-z])[A-Z]{2,}(?![a-z])|…|<\w+>")
+PLACEHOLDER = re.compile(r"(?<![a-z])[A-Z]{2,}(?![a-z])|…|<\w+>|^inventory$")
 # Folders whose files pages may name, in backquotes.
 ROOMS = "roles|plugins|playbooks|docs|tests|tools|molecule|inventories|benchmarks|library|src|awx|meta|changelogs"
 
@@ -78,27 +80,6 @@ def variables() -> dict[str, dict]:
         for spec in specs.values():
             found |= spec.get("options", {})
     return found
-
-
-@lru_cache
-def module_options(name: str) -> dict[str, dict]:
-    """The documented options of one of our modules; None in place of one that does not exist."""
-    tree = ast.parse((ROOT / "plugins/modules" / f"{name}.py").read_text(encoding="utf-8"))
-    texts = {
-        node.targets[0].id: node.value.value
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        and isinstance(node.targets[0], ast.Name)
-        and isinstance(node.value, ast.Constant)
-    }
-    documented = yaml.safe_load(texts["DOCUMENTATION"])
-    options = dict(documented.get("options", {}))
-    for fragment in documented.get("extends_documentation_fragment", []):
-        source = (ROOT / "plugins/doc_fragments" / f"{fragment.rpartition('.')[2]}.py").read_text(encoding="utf-8")
-        text = re.search(r'DOCUMENTATION = r"""(.*?)"""', source, re.S)
-        assert text, fragment
-        options |= yaml.safe_load(text[1]).get("options", {})
-    return options
 
 
 def given(argument: str) -> dict[str, str]:
@@ -169,6 +150,9 @@ def extra_variables(values: list[str]) -> dict[str, str]:
 def problems_of(line: str) -> list[str]:
     """What is wrong with a command line, in sentences."""
     words = shlex.split(line, comments=True)
+    if "&&" in words:
+        first = words.index("&&")
+        return problems_of(shlex.join(words[:first])) + problems_of(shlex.join(words[first + 1 :]))
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
         words.pop(0)  # a variable for the command
     if words[0] == "sudo":

@@ -22,7 +22,12 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 
 # (file, rule): why it is allowed. An entry that nothing needs any longer is an error.
-ALLOWED: dict[tuple[str, str], str] = {}
+ALLOWED: dict[tuple[str, str], str] = {
+    (
+        "benchmarks/reference/procedure.yml",
+        "shell-with-input",
+    ): "the procedure as it is typed by hand, timed on test hosts beside ours; its values are its own",
+}
 
 RUNS_IT = re.compile(
     r"\b(?:curl|wget|fetch)\b[^\n|;]*\|\s*(?:sudo\s+)?(?:\S*/)?(?:ba|z|da|k)?sh\b|<\(\s*(?:curl|wget)\b"

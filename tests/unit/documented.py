@@ -1,0 +1,43 @@
+# Copyright (c) The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What our modules document of themselves, read from their source without importing it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@lru_cache
+def texts(module: str) -> dict[str, str]:
+    """DOCUMENTATION, EXAMPLES and RETURN of a module."""
+    tree = ast.parse((ROOT / "plugins/modules" / f"{module}.py").read_text(encoding="utf-8"))
+    return {
+        node.targets[0].id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    }
+
+
+@lru_cache
+def module_options(module: str) -> dict[str, dict]:
+    """The documented options of a module, those of its fragments too."""
+    documented = yaml.safe_load(texts(module)["DOCUMENTATION"])
+    options = dict(documented.get("options", {}))
+    for fragment in documented.get("extends_documentation_fragment", []):
+        path = ROOT / "plugins/doc_fragments" / f"{fragment.rpartition('.')[2]}.py"
+        text = re.search(r'DOCUMENTATION = r"""(.*?)"""', path.read_text(encoding="utf-8"), re.DOTALL)
+        if text is None:
+            raise ValueError(f"expected DOCUMENTATION in {path}, found none")
+        options |= yaml.safe_load(text[1]).get("options", {})
+    return options

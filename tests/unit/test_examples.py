@@ -1,0 +1,66 @@
+# Copyright (c) The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Examples of modules can be copied: they parse, name options that there are, and pass Ansible's syntax check."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from documented import ROOT, module_options, texts
+
+COLLECTION = "ocrfleet.gpu_stack"
+MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
+
+
+def tasks(module: str) -> list[dict]:
+    return yaml.safe_load(texts(module)["EXAMPLES"])
+
+
+def problems(task: dict) -> list[str]:
+    """What is wrong with the options of a task that calls one of our modules."""
+    found = []
+    for name in task:
+        if not name.startswith(f"{COLLECTION}."):
+            continue
+        options, given = module_options(name.removeprefix(f"{COLLECTION}.")), task[name] or {}
+        found += [f"{name} has no option {option}" for option in given if option not in options]
+        found += [f"{name} needs {key}" for key, spec in options.items() if spec.get("required") and key not in given]
+        for option, value in given.items():
+            choices = options.get(option, {}).get("choices")
+            values = value if isinstance(value, list) else [value]
+            wrong = [entry for entry in values if choices and "{{" not in str(entry) and entry not in choices]
+            found += [f"{name}: {option} may not be {entry!r}" for entry in wrong]
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_use_the_module_as_it_is(module):
+    used = [name for task in tasks(module) for name in task]
+    assert f"{COLLECTION}.{module}" in used
+    assert [problem for task in tasks(module) for problem in problems(task)] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"environment": "/e", "action": "status", "enviroment": "/e"}, "has no option enviroment"),
+        ({"environment": "/e"}, "needs action"),
+        ({"environment": "/e", "action": "undo"}, "action may not be 'undo'"),
+    ],
+)
+def test_a_wrong_example_would_be_found(given, expected):
+    assert any(expected in problem for problem in problems({f"{COLLECTION}.env_transaction": given}))
+
+
+def test_all_examples_pass_the_syntax_check(tmp_path: Path):
+    playbook = tmp_path / "examples.yml"
+    play = {"hosts": "all", "gather_facts": False, "tasks": [task for module in MODULES for task in tasks(module)]}
+    playbook.write_text(yaml.safe_dump([play], sort_keys=False), encoding="utf-8")
+    command = [Path(sys.executable).with_name("ansible-playbook"), "--syntax-check", "-i", "localhost,", playbook]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
