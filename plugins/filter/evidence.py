@@ -125,6 +125,7 @@ def evidence(results: dict) -> dict:
         "checks": checks,
         "activation": {name: start[name] for name in ("sampler", "kernels", "why", "variables") if start.get(name)},
         "kernel_pack": _kernel_pack(results.get("kernel_pack", {})),
+        "benchmark": results.get("benchmark", {}),
         "notes": _notes(method, [*results.get("remarks", []), *_start_notes(start)]),
         "timings": timings,
     }

@@ -1,0 +1,297 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: benchmark
+short_description: Measure in pairs what FlashInfer brings, baseline and candidate in turn on one host
+version_added: 0.1.0
+description:
+  - Measures at three levels. What cannot run here is C(not_run), with the reason.
+  - C(documents) sends PDFs through OlmOCR's real pipeline. C(server) asks two vllm engines side by side. C(kernels)
+    times FlashInfer's kernels beside those that vllm uses without it.
+  - A verdict is C(faster) or C(slower) only where its interval leaves out "equal". The chance that any verdict of a
+    level is false is at most 5 %. C(no difference found) is a verdict.
+options:
+  environment:
+    description: The environment's path.
+    type: path
+    required: true
+  baseline:
+    description: The tree without FlashInfer. Left out, it is what lies at O(environment).
+    type: path
+  candidate:
+    description: The tree with FlashInfer. Left out, it is what lies at O(environment).
+    type: path
+  levels:
+    description: What to measure.
+    type: list
+    elements: str
+    choices: [documents, server, kernels]
+    default: [documents, server, kernels]
+  pdfs:
+    description: PDF files on the host. Left out, scanned, digital and mixed ones are made.
+    type: list
+    elements: path
+    default: []
+  documents:
+    description: How many PDFs of each kind are made.
+    type: int
+    default: 4
+  pages:
+    description: How many pages each of them has.
+    type: int
+    default: 2
+  workers:
+    description: The pipeline's numbers of workers, each measured by itself.
+    type: list
+    elements: int
+    default: [1, 2, 4]
+  repeats:
+    description: How many pairs are measured at the levels C(documents) and C(server). Below 3 there is no verdict.
+    type: int
+    default: 5
+  server:
+    description: URL of an OpenAI-compatible server for the level C(documents). Left out, the pipeline starts vllm.
+    type: str
+    default: ""
+  stand_in:
+    description: What the server is, where it only stands in for a model on a GPU. The report names it.
+    type: str
+    default: ""
+  model:
+    description: The model. Left out, OlmOCR's own, or the server's first; the level C(server) then uses dummy weights.
+    type: str
+    default: ""
+  timeout:
+    description: Seconds that one run of the pipeline, or one start of an engine, may take.
+    type: int
+    default: 1800
+  min_speedup:
+    description: The least mean speed-up that is accepted, for example V(1.05). V(0) asks for none.
+    type: float
+    default: 0
+  max_slowdown:
+    description: The largest slow-down of any comparison that is accepted, for example V(0.02). V(1) accepts all.
+    type: float
+    default: 1
+attributes:
+  check_mode:
+    support: full
+    description: Measures nothing; every level is C(not_run).
+  diff_mode:
+    support: none
+    description: Nothing is changed.
+author:
+  - The ocrfleet.gpu_stack contributors (@ocrfleet)
+"""
+
+EXAMPLES = r"""
+- name: Compare the environment with its kept baseline
+  ocrfleet.gpu_stack.benchmark:
+    environment: /opt/conda/envs/olmocr-optimized
+    baseline: /opt/conda/envs/.olmocr-optimized.gpu_stack/transactions/20261124/baseline
+    levels: [documents]
+    server: http://127.0.0.1:8000/v1
+"""
+
+RETURN = r"""
+levels:
+  description:
+    - Each level with C(status) (V(measured), V(failed) or V(not_run)), C(reason), and C(comparisons).
+    - A comparison has both sides' C(median) and C(spread), the C(speedup) with its interval from C(low) to C(high), and
+      a C(verdict).
+  returned: always
+  type: dict
+problems:
+  description: Demands of O(min_speedup) and O(max_slowdown) that are not met.
+  returned: always
+  type: list
+  elements: str
+said:
+  description: Each comparison in words.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    activation,
+    benchmark_gate,
+    distributions,
+    document_check,
+    document_level,
+    gpu_presence,
+    kernel_level,
+    made_documents,
+    nvidia,
+    paired,
+    server_level,
+    staging,
+)
+
+# Two engines with OlmOCR's language model in bfloat16: 15 GiB of weights and 17 GiB of cache each, and their graphs.
+SERVER_MIB = 76 * 1024
+ENGINE = {
+    "max_model_len": 4096,
+    "max_num_seqs": 128,
+    "gpu_memory_utilization": 0.35,
+    "kv_cache_memory_bytes": 17 * server_level.GIB,
+}
+KERNEL_ROUNDS = 15
+
+
+class NotRun(Exception):
+    """Why a level cannot run here."""
+
+
+class Benchmark:
+    def __init__(self, options: dict, folder: str) -> None:
+        self.options, self.folder = options, folder
+        self.gpu = gpu_presence.evidence()
+        self.sides = {}
+        for side in ("baseline", "candidate"):
+            stage = staging.Stage(options["environment"], options[side])
+            self.sides[side] = (stage, activation.read(stage.tree))
+
+    def documents(self) -> dict:
+        options = self.options
+        missing = [tool for tool in ("pdfinfo", "pdftoppm") if shutil.which(tool) is None]
+        if missing:
+            raise NotRun(f"{' and '.join(missing)} not found on PATH: install poppler-utils")
+        if not options["server"] and not self.gpu:
+            raise NotRun("this host has no NVIDIA GPU, and no OpenAI-compatible server is named")
+        model = options["model"]
+        if options["server"] and not model:
+            model = next(iter(document_check.models(options["server"])), "")
+        if options["pdfs"]:
+            sets = {"your PDFs": options["pdfs"]}
+        else:
+            sets = {
+                kind: made_documents.make(self.folder, kind, options["documents"], options["pages"])
+                for kind in made_documents.KINDS
+            }
+        entries = paired.compare_family(document_level.measure(self.sides, sets, {**options, "model": model}))
+        broken = [entry["reason"] for entry in entries if entry.get("reason")]
+        return {
+            "status": "failed" if broken else "measured",
+            "reason": broken[0] if broken else "",
+            "comparisons": entries,
+            "scaling": document_level.scaling(entries),
+            "stand_in": options["stand_in"],
+        }
+
+    def server(self) -> dict:
+        if not self.gpu:
+            raise NotRun("this host has no NVIDIA GPU")
+        card = nvidia.survey(timeout=30).gpus[:1]
+        free = card[0].memory_mib - card[0].memory_used_mib if card and card[0].memory_mib else 0
+        if free < SERVER_MIB:
+            raise NotRun(f"two engines side by side need {SERVER_MIB} MiB of GPU memory, {free} are free")
+        variants = {side: server_level.Variant(side, stage, env) for side, (stage, env) in self.sides.items()}
+        settings = {**ENGINE, "model": self.options["model"]}
+        loads = [server_level.Load(requests) for requests in (1, 2, 4, 20, 128)]
+        try:
+            with contextlib.ExitStack() as stack:
+                baseline, candidate = (
+                    stack.enter_context(
+                        server_level.started(
+                            variant, os.path.join(self.folder, side), settings, self.options["timeout"]
+                        )
+                    )
+                    for side, variant in variants.items()
+                )
+                entries = server_level.measure_pair(
+                    baseline,
+                    candidate,
+                    loads,
+                    tokens=(2000, 200),
+                    rounds=self.options["repeats"],
+                    deadline=time.monotonic() + self.options["timeout"],
+                )
+                about = {"baseline": server_level.described(baseline), "candidate": server_level.described(candidate)}
+        except server_level.EngineError as error:
+            return {"status": "failed", "reason": str(error), "comparisons": []}
+        return {"status": "measured", "reason": "", "comparisons": paired.compare_family(entries), **about}
+
+    def kernels(self) -> dict:
+        if not self.gpu:
+            raise NotRun("this host has no NVIDIA GPU")
+        stage, env = self.sides["candidate"]
+        if "flashinfer-python" not in distributions.installed(stage.tree):
+            raise NotRun(f"no FlashInfer in {stage.tree}")
+        found = kernel_level.measure(stage, self.folder, env, rounds=KERNEL_ROUNDS, timeout=self.options["timeout"])
+        return {**found, "comparisons": paired.compare_family(found["comparisons"])}
+
+    def run(self, level: str) -> dict:
+        started = time.monotonic()
+        try:
+            if self.options["baseline"] == self.options["candidate"] and level != "kernels":
+                raise NotRun("there is nothing to compare with: no baseline without FlashInfer is kept")
+            measured: dict = getattr(self, level)()
+        except (NotRun, ValueError) as error:
+            measured = {"status": "not_run", "reason": str(error), "comparisons": []}
+        return {**measured, "seconds": round(time.monotonic() - started, 1)}
+
+
+def main() -> None:
+    levels = ["documents", "server", "kernels"]
+    module = AnsibleModule(
+        argument_spec={
+            "environment": {"type": "path", "required": True},
+            "baseline": {"type": "path"},
+            "candidate": {"type": "path"},
+            "levels": {"type": "list", "elements": "str", "choices": levels, "default": levels},
+            "pdfs": {"type": "list", "elements": "path", "default": []},
+            "documents": {"type": "int", "default": 4},
+            "pages": {"type": "int", "default": 2},
+            "workers": {"type": "list", "elements": "int", "default": [1, 2, 4]},
+            "repeats": {"type": "int", "default": 5},
+            "server": {"type": "str", "default": ""},
+            "stand_in": {"type": "str", "default": ""},
+            "model": {"type": "str", "default": ""},
+            "timeout": {"type": "int", "default": 1800},
+            "min_speedup": {"type": "float", "default": 0},
+            "max_slowdown": {"type": "float", "default": 1},
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    absent = [path for path in options["pdfs"] if not os.path.isfile(path)]
+    if absent:
+        module.fail_json(msg=f"expected PDF files, found none at {', '.join(absent)}")
+    if options["repeats"] < 1 or not options["workers"] or min(options["workers"]) < 1:
+        module.fail_json(msg="expected repeats and workers of at least 1")
+    folder = tempfile.mkdtemp(prefix="benchmark", dir=module.tmpdir)
+    try:
+        if module.check_mode:
+            waiting: dict = {"status": "not_run", "reason": "check mode", "comparisons": []}
+            measured: dict[str, dict] = {level: waiting for level in options["levels"]}
+        else:
+            benchmark = Benchmark(options, folder)
+            measured = {level: benchmark.run(level) for level in options["levels"]}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    said = [
+        f"{level}: {line}"
+        for level, found in measured.items()
+        for line in [paired.sentence(entry) for entry in found["comparisons"]] or [f"not run, {found['reason']}"]
+    ]
+    gate = (
+        [] if module.check_mode else benchmark_gate.problems(measured, options["min_speedup"], options["max_slowdown"])
+    )
+    module.exit_json(changed=False, levels=measured, problems=gate, said=said)
+
+
+if __name__ == "__main__":
+    main()
