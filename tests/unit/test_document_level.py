@@ -1,0 +1,131 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The document level with a stand-in for the pipeline that has its three habits, and the gate."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    benchmark_gate,
+    document_level,
+    made_documents,
+    paired,
+    staging,
+)
+
+FAKE = Path(__file__).parent / "fixtures/gpu/fake_olmocr"
+STAGE = staging.Stage(str(Path(sys.executable).parent.parent))
+OPTIONS = {"workers": [1, 2], "repeats": 3, "server": "http://127.0.0.1:1/v1", "model": "m", "timeout": 60}
+
+
+def env(how: str = "ok", seconds: str = "0.05") -> dict[str, str]:
+    return {"PYTHONPATH": str(FAKE), "FAKE_OLMOCR": how, "FAKE_SECONDS": seconds}
+
+
+@pytest.fixture
+def documents(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    return made_documents.make(str(folder), "digital", 2, 2)
+
+
+def run(documents, how="ok"):
+    return document_level.run(STAGE, documents, workers=1, server="u", model="m", env=env(how), timeout=60)
+
+
+def test_pages_are_counted_over_the_time_of_the_workers(documents):
+    done = run(documents)
+    assert (done["pages"], done["tokens"]) == (4, 200)
+    assert done["pages_per_second"] == pytest.approx(4 / done["seconds"])
+    assert 0.05 <= done["seconds"] < 1
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("all-failed", "2 of 2 documents gave no text at all"),  # the pipeline exits 0 all the same
+        ("one-lost", "1 of 2 documents gave no text at all: digital-0.pdf"),
+        ("one-page", "2 of 4 pages were not read by the model"),
+        ("empty", "is empty"),
+        ("crash", "ended with exit code 3"),
+    ],
+)
+def test_a_run_in_which_a_page_failed_gives_no_figure(documents, how, told):
+    with pytest.raises(document_level.RunError, match=told):
+        run(documents, how)
+
+
+def test_a_second_run_does_the_work_again(documents):
+    assert run(documents)["pages"] == run(documents)["pages"] == 4
+
+
+def test_a_run_that_did_nothing_gives_no_figure():
+    with pytest.raises(document_level.RunError, match="nothing was done"):
+        document_level.working_seconds("2026-11-25 01:02:03,004 - olmocr - INFO - No work to do, exiting")
+
+
+def test_the_folder_of_the_source_stays_as_it_is(documents):
+    folder = Path(documents[0]).parent
+    before = sorted(folder.iterdir())
+    run(documents)
+    assert sorted(folder.iterdir()) == before
+
+
+def test_both_sides_in_turn_and_what_more_workers_bring(documents):
+    sides = {"baseline": (STAGE, env("ok", "0.4")), "candidate": (STAGE, env("ok", "0.2"))}
+    entries = paired.compare_family(document_level.measure(sides, {"mine": documents}, OPTIONS))
+    assert [(entry["name"], entry["pairs"], entry["verdict"]) for entry in entries] == [
+        ("mine, 1 worker", 3, "faster"),
+        ("mine, 2 workers", 3, "faster"),
+    ]
+    assert [(row["workers"], round(row["baseline"], 1)) for row in document_level.scaling(entries)] == [(2, 1.0)]
+
+
+def test_a_side_that_fails_has_its_reason_and_no_figure(documents):
+    sides = {"baseline": (STAGE, env()), "candidate": (STAGE, env("all-failed"))}
+    entries = document_level.measure(sides, {"mine": documents}, {**OPTIONS, "workers": [1]})
+    assert entries[0]["pairs"] == []
+    assert entries[0]["reason"].startswith("candidate: 2 of 2 documents")
+
+
+@pytest.mark.parametrize(("kind", "words"), [("digital", 2), ("scanned", 0), ("mixed", 1)])
+def test_made_documents_are_what_they_are_called(tmp_path, kind, words):
+    (path,) = made_documents.make(str(tmp_path), kind, 1, 2)
+    said = subprocess.run(["pdftotext", path, "-"], capture_output=True, text=True, check=True).stdout
+    assert len([page for page in said.split("\f") if page.strip()]) == words
+    assert said.count("\f") == 2
+
+
+def entry(speedup: float, verdict: str) -> dict:
+    return {"name": "4 workers", "speedup": speedup, "verdict": verdict}
+
+
+@pytest.mark.parametrize(
+    ("levels", "min_speedup", "max_slowdown", "told"),
+    [
+        ({}, 0, 1, []),
+        ({}, 1.05, 1, ["no level could be measured"]),
+        ({"kernels": {"comparisons": [{"name": "x", "reason": "no GPU"}]}}, 1.05, 1, ["no level could be measured"]),
+        ({"documents": {"comparisons": [entry(1.1, "faster")]}}, 1.05, 0, []),
+        ({"documents": {"comparisons": [entry(1.01, "faster")]}}, 1.05, 1, ["at least 1.05 .* measured 1.010"]),
+        ({"documents": {"comparisons": [entry(0.9, "slower")]}}, 0, 0.05, ["at most 5.0%, measured 10.0%.*4 workers"]),
+        ({"documents": {"comparisons": [entry(0.9, "no difference found")]}}, 0, 0.05, []),
+        (
+            {"documents": {"comparisons": [entry(1.2, "faster")]}, "server": {"comparisons": [entry(0.5, "slower")]}},
+            1.1,
+            0.1,
+            [],
+        ),
+    ],
+)
+def test_the_gate(levels, min_speedup, max_slowdown, told):
+    found = benchmark_gate.problems(levels, min_speedup, max_slowdown)
+    assert len(found) == len(told)
+    for sentence, pattern in zip(found, told, strict=True):
+        assert re.search(pattern, sentence)
