@@ -104,6 +104,11 @@ build: env ## Build the collection into dist/
 	@rm -rf dist
 	ansible-galaxy collection build --output-path dist
 
+.PHONY: ee-context
+ee-context: build ## Make the build context of the execution environment for AWX, build/ee/
+	cp dist/ocrfleet-gpu_stack-*.tar.gz dist/ocrfleet-gpu_stack.tar.gz
+	ansible-builder create --file execution-environment.yml --context build/ee
+
 .PHONY: tables
 tables: env ## Renew the tables of variables in the roles' READMEs
 	@python tools/role_tables.py
