@@ -10,15 +10,20 @@ import os
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+from ansible_collections.ocrfleet.gpu_stack.plugins.filter.evidence import evidence
+from ansible_collections.ocrfleet.gpu_stack.plugins.filter.junit import junit
 
 ROOT = Path(__file__).parents[2]
 EVIDENCE = json.loads((ROOT / "tests/unit/fixtures/report_evidence.json").read_text(encoding="utf-8"))
 HOSTILE = "</td><script>alert(1)</script>&amp; | `x` \\ \"'{{ 7 * 7 }}\n# heading"
+SCHEMA = json.loads((ROOT / "roles/report/files/evidence.schema.json").read_text(encoding="utf-8"))
 VOID = {"meta"}
 
 
@@ -80,7 +85,7 @@ class Page(HTMLParser):
 def hostile(value: Any) -> Any:
     """The same evidence with every text replaced, but for the words that are the role's own."""
     if isinstance(value, dict):
-        return {key: item if key == "status" else hostile(item) for key, item in value.items()}
+        return {key: item if key in ("status", "verdict") else hostile(item) for key, item in value.items()}
     if isinstance(value, list):
         return [hostile(item) for item in value]
     return HOSTILE if isinstance(value, str) else value
@@ -94,7 +99,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_both_places_hold_the_same_files(written: tuple[Path, str]) -> None:
     folder, _printed = written
-    for name in ("evidence.json", "report.md", "report.html"):
+    for name in ("evidence.json", "report.md", "report.html", "report.xml"):
         host = folder / "host" / "reports" / name
         assert host.read_bytes() == (folder / "control" / "localhost" / name).read_bytes()
         assert host.stat().st_mode & 0o077 == 0
@@ -104,7 +109,19 @@ def test_both_places_hold_the_same_files(written: tuple[Path, str]) -> None:
 def test_the_page_says_it_all_and_needs_no_network(written: tuple[Path, str]) -> None:
     page = Page((written[0] / "host/reports/report.html").read_text(encoding="utf-8"))
     assert page.links == []
-    for text in ("restored", "not run", "this host has no NVIDIA GPU", "expected 0.3.2", "apache-tvm-ffi", "41.2 s"):
+    assert page.tags.count("svg") == 1
+    for text in (
+        "restored",
+        "not run",
+        "this host has no NVIDIA GPU",
+        "expected 0.3.2",
+        "apache-tvm-ffi",
+        "41.2 s",
+        "a stand-in that reads nothing",
+        "1.20 (1.10 to 1.31)",
+        "no difference found",
+        "not run: candidate: 2 of 4 pages",
+    ):
         assert text in page.text
 
 
@@ -151,3 +168,21 @@ def test_evidence_of_a_run_that_got_nowhere(tmp_path: Path) -> None:
     page = Page((tmp_path / "host/reports/report.html").read_text(encoding="utf-8"))
     assert "the index is unreachable" in page.text
     assert "table" not in page.tags
+
+
+def test_the_evidence_has_the_form_of_its_schema() -> None:
+    jsonschema.validate(EVIDENCE, SCHEMA)
+    jsonschema.validate(
+        evidence({"checks": EVIDENCE["checks"], "host": "a", "benchmark": EVIDENCE["benchmark"]}), SCHEMA
+    )
+    silent = [{**EVIDENCE["checks"][1], "reason": ""}]
+    with pytest.raises(jsonschema.ValidationError, match="non-empty|too short"):
+        jsonschema.validate({**EVIDENCE, "checks": silent}, SCHEMA)
+
+
+def test_junit_tells_failures_and_what_was_not_run(written: tuple[Path, str]) -> None:
+    suite = ElementTree.fromstring((written[0] / "host/reports/report.xml").read_text(encoding="utf-8"))  # noqa: S314
+    assert [suite.get(name) for name in ("tests", "failures", "skipped")] == ["5", "2", "1"]
+    assert suite.find(".//skipped").get("message") == "this host has no NVIDIA GPU"
+    assert "expected 0.3.2" in suite.findall(".//failure")[-1].get("message")
+    ElementTree.fromstring(junit({"host": "a\x00<", "checks": [], "failure": "\x1b[31m&"}))  # noqa: S314
