@@ -171,6 +171,16 @@ def damaged(tree: str) -> list[Damage]:
     return result
 
 
+def versions_fingerprint(tree: str) -> str:
+    """A hash over every distribution's name and version.
+
+    Unlike `fingerprint` it is equal on two hosts that got the same packages in other ways: a RECORD depends on the
+    installer, on the prefix (in console scripts), and for local wheels even on their time.
+    """
+    lines = [f"{name}=={distribution.version}\n" for name, distribution in sorted(installed(tree).items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def fingerprint(tree: str) -> str:
     """A hash over every distribution's name, version and RECORD: equal fingerprints mean equal installed sets."""
     digest = hashlib.sha256()

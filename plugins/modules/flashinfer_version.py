@@ -79,6 +79,10 @@ fingerprint:
   description: A hash over every installed distribution's name, version and C(RECORD).
   returned: always
   type: str
+versions_fingerprint:
+  description: A hash over every installed distribution's name and version, to compare hosts with each other.
+  returned: always
+  type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -108,6 +112,7 @@ def main() -> None:
         companions=selected.companions,
         installed=present.version if present else None,
         fingerprint=distributions.fingerprint(tree),
+        versions_fingerprint=distributions.versions_fingerprint(tree),
     )
 
 

@@ -220,8 +220,8 @@ class Ansible:
                 said = result.get("msg", "") if isinstance(result, dict) else ""
                 text = "\n".join(str(line) for line in said) if isinstance(said, list) else str(said)
                 seen.messages[host] = plain(f"{data.get('task', '')}: {text}")
-            if kind == "runner_on_ok" and isinstance(result, dict) and "fingerprint" in result:
-                seen.facts[host] = {name: result.get(name) for name in ("fingerprint", "installed", "version")}
+            if kind == "runner_on_ok" and isinstance(result, dict) and "versions_fingerprint" in result:
+                seen.facts[host] = {name: result.get(name) for name in ("versions_fingerprint", "installed")}
             if kind in Events:
                 on_event(kind, host, plain(data.get("task", ""), 200))
         except Exception as error:

@@ -185,6 +185,8 @@ def status(args: argparse.Namespace, console: Console) -> int:
         return errors.DONE
     data = output.rollout_data(store.open(args.rollout), store.is_driven())
     present(data, args, console, lambda: output.show_rollout(data, console, every_host=True))
+    if args.query is None and args.output == "table" and not data["at_work"] and data["state"] not in OVER:
+        console.print(Text(f"no driver is at work on it; go on with: ocrfleet resume {data['id']}"))
     return errors.DONE
 
 

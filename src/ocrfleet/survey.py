@@ -19,7 +19,7 @@ PLAYBOOK = "ocrfleet.gpu_stack.survey"
 
 @dataclass(frozen=True)
 class Survey:
-    """By host: the fingerprint of its packages, the FlashInfer in it, and why one did not answer."""
+    """By host: the fingerprint of its packages' versions, the FlashInfer in it, and why one did not answer."""
 
     baselines: dict[str, str]
     flashinfer: dict[str, str]
@@ -32,7 +32,7 @@ def survey(inventory: list[str], hosts: list[str], policy: Policy, on_event: Cal
         outcomes = ansible.run("survey", PLAYBOOK, hosts, policy["variables"], on_event, needs_evidence=False)
     told: dict[str, dict[str, Any]] = {host: found.facts for host, found in outcomes.items() if found.facts}
     return Survey(
-        {host: str(facts["fingerprint"]) for host, facts in told.items()},
+        {host: str(facts["versions_fingerprint"]) for host, facts in told.items()},
         {host: str(facts["installed"] or "none") for host, facts in told.items()},
         {host: found.message or found.state for host, found in outcomes.items() if host not in told},
     )

@@ -85,3 +85,12 @@ def test_origins_names_and_requirements_are_read(tree):
     (info / "direct_url.json").write_text('{"url": "file:///src/toolbox"}')
     found = distributions.installed(str(tree))["tool-box-x"]
     assert (found.version, found.origin, found.requires) == ("2", "file:///src/toolbox", ("six>1", "torch"))
+
+
+def test_hosts_with_the_same_versions_compare_equal_however_they_were_installed(tmp_path):
+    for name in ("one", "two"):
+        add_distribution(tmp_path / name, "tool", "1.0", {"tool.py": f"# {name}\n"})
+    add_distribution(tmp_path / "three", "tool", "1.1", {"tool.py": "# one\n"})
+    found = {name: distributions.versions_fingerprint(str(tmp_path / name)) for name in ("one", "two", "three")}
+    assert found["one"] == found["two"] != found["three"]
+    assert distributions.fingerprint(str(tmp_path / "one")) != distributions.fingerprint(str(tmp_path / "two"))

@@ -110,6 +110,7 @@ def test_status_as_json_and_as_a_table(ocrfleet: Any) -> None:
     assert [wave["state"] for wave in data["waves"]][:2] == ["passed", "passed"]
     _, said, _ = ocrfleet("status")
     assert "ocr-gpu-12" in said
+    assert "no driver is at work on it; go on with: ocrfleet resume" in said
 
 
 @pytest.mark.parametrize(
