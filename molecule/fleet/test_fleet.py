@@ -93,7 +93,7 @@ class Fleet:
     def message(self, host: str) -> str:
         return self.run("status", f"--query=hosts[?name=='{host}'].message | [0]", "--output=json").stdout
 
-    def wait_for_task(self, task: str, process: subprocess.Popen[str], limit: float = 300) -> None:
+    def wait_for_task(self, task: str, process: subprocess.Popen[str], limit: float = 1200) -> None:
         """Until ansible-playbook says that a task begins."""
         until = time.monotonic() + limit
         while time.monotonic() < until:
