@@ -47,9 +47,10 @@ def test_the_commands_put_the_baseline_back_and_the_collection_still_knows_it(en
     subprocess.run(["sh", "-euc", commands], check=True, timeout=60)
     assert not flashinfer.exists()
     assert (environment.parent / "olmocr-optimized.broken" / SITE / flashinfer.name).exists()
-    # What the guide promises: the next run finds a baseline that is proven.
-    _, proof = work(environment).restore()
+    # What the guide promises: the copy is the baseline, and the next run still finds what its journal describes.
+    proof = work(environment).prove()
     assert proof["equal"], proof["differences"]
+    assert work(environment).restore()[1]["equal"]
 
 
 def test_the_journal_says_where_it_stands_without_any_tool(environment: Path) -> None:
