@@ -66,7 +66,7 @@ sanity: build ## Install the built collection elsewhere, use it there, and run a
 
 .PHONY: test-faults
 test-faults: env ## Kill, fill and break on purpose
-	FAULTS_KILLS=$(FAULTS_KILLS) python -m pytest tests/faults
+	FAULTS_KILLS=$(FAULTS_KILLS) python -m pytest tests/faults --numprocesses auto --dist worksteal
 
 .PHONY: molecule
 molecule: env ## Molecule scenarios on local test hosts, by SSH

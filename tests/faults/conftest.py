@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,21 +26,23 @@ NOT_RUN: dict[str, str] = {}
 
 
 class Tally:
-    """Counts tries of one fault, and which of them were survived."""
+    """Counts tries of a fault, and which of them were survived."""
 
-    def __init__(self, fault: str) -> None:
-        self.count = TABLE.setdefault(fault, [0, 0])
+    def __init__(self, item: pytest.Item) -> None:
+        self.item = item
 
-    def add(self, survived: bool) -> bool:
-        self.count[0] += 1
-        self.count[1] += survived
+    def add(self, survived: bool, fault: str = "") -> bool:
+        """Count one try, in the row that the test's `fault` mark names unless another is given."""
+        mark = self.item.get_closest_marker("fault")
+        assert mark is not None
+        # Reports bring these from the process that ran the test to the one that prints the table.
+        self.item.user_properties.append(("tried", [fault or mark.args[0], survived]))
         return survived
 
 
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Tally:
-    """The row of the table that a test's `fault` mark names."""
-    return Tally(request.node.get_closest_marker("fault").args[0])
+    return Tally(request.node)
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +64,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory, uv: str) -> Path:
     for requirements in (BASELINE, [RESULT]):
         subprocess.run([*argv, *requirements], check=True, env=environment, timeout=300)
     return folder
+
+
+@pytest.fixture(scope="session")
+def run_length(tmp_path_factory: pytest.TempPathFactory, uv: str, cache: Path) -> float:
+    """Seconds that a run takes which nothing disturbs, on this machine now."""
+    host = Host(tmp_path_factory.mktemp("length") / "host", uv, cache)
+    started = time.monotonic()
+    assert host.run().rc == 0
+    return time.monotonic() - started
 
 
 @pytest.fixture
@@ -100,16 +112,31 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = outcome.get_result()
     mark = item.get_closest_marker("fault")
     if mark and report.skipped:
-        NOT_RUN[mark.args[0]] = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        why = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        report.user_properties.append(("not run", [mark.args[0], why]))
+    elif mark and report.failed and all(survived for _name, (_fault, survived) in report.user_properties):
+        report.user_properties.append(("tried", [mark.args[0], False]))  # it broke before it could count
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    for name, value in report.user_properties:
+        if name == "not run":
+            NOT_RUN[value[0]] = value[1]
+        elif report.when == "call" or report.failed:
+            row = TABLE.setdefault(value[0], [0, 0])
+            row[0] += 1
+            row[1] += value[1]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     write = terminalreporter.write_line
     width = max([len(fault) for fault in [*TABLE, *NOT_RUN]], default=5)
     write(f"{'fault':{width}}  tries  survived  lost")
-    for fault, (tries, survived) in sorted(TABLE.items()):
-        if tries:
-            write(f"{fault:{width}}  {tries:5}  {survived:8}  {tries - survived:4}")
-    for fault, why in sorted(NOT_RUN.items()):
-        if not TABLE.get(fault, [0])[0]:
-            write(f"{fault:{width}}  not run: {why}")
+
+    def number(fault: str) -> int:
+        return int(fault.split()[0])
+
+    for fault, (tries, survived) in sorted(TABLE.items(), key=lambda row: (number(row[0]), row[0])):
+        write(f"{fault:{width}}  {tries:5}  {survived:8}  {tries - survived:4}")
+    for fault in sorted(NOT_RUN, key=number):
+        write(f"{fault:{width}}  {'in part ' if fault in TABLE else ''}not run: {NOT_RUN[fault]}")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,22 @@ TOOLS = Path(sys.executable).parent
 HERE = Path(__file__).parent
 BASELINE = ["packaging==24.1", "six==1.16.0", "click==8.1.7"]
 RESULT = "click==8.1.8"
+KILLS = int(os.environ.get("FAULTS_KILLS", "200"))
 ENDED = ("none", "promoted", "restored", "discarded")
+
+
+def matrix(*axes: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Every combination of the values. In the bounded run: a diagonal, on which each value of each axis still lies."""
+    whole = list(itertools.product(*axes))
+    if KILLS >= 200:
+        return whole
+    longest = max(len(axis) for axis in axes)
+    return [tuple(axis[(i + i // len(axis)) % len(axis)] for axis in axes) for i in range(longest)]
+
+
+def state_of(journal: dict[str, Any]) -> str:
+    """The state that a journal is at."""
+    return str((journal.get("transaction") or {}).get("state", "none"))
 
 
 @dataclass
@@ -116,7 +133,7 @@ class Host:
 
     def run(self, **changes: Any) -> Outcome:
         process = self.start(**changes)
-        said, _ = process.communicate(timeout=180)
+        said, _ = process.communicate(timeout=300)
         return Outcome(process.returncode, said)
 
     def journal(self) -> dict[str, Any]:
@@ -126,7 +143,7 @@ class Host:
             return {}
 
     def state(self) -> str:
-        return str((self.journal().get("transaction") or {}).get("state", "none"))
+        return state_of(self.journal())
 
     def is_baseline(self) -> bool:
         return oracle.tree(str(self.environment)) == self.before
@@ -171,7 +188,7 @@ class Host:
                 continue
         return bool(chosen)
 
-    def settle(self, run: subprocess.Popen[str], limit: float = 60.0) -> None:
+    def settle(self, run: subprocess.Popen[str], limit: float = 300.0) -> None:
         """Wait for the end of a run itself; orphans go on."""
         try:
             run.wait(limit)
@@ -198,11 +215,19 @@ class Watcher:
         return dict(json.loads(said))
 
 
-def wait_for(host: Host, states: tuple[str, ...], run: subprocess.Popen[str], limit: float = 60.0) -> bool:
-    """Wait until the journal is at one of the states; False when the run ended before."""
+def wait_for(
+    host: Host,
+    states: tuple[str, ...],
+    run: subprocess.Popen[str],
+    limit: float = 120.0,
+    unlike: dict[str, Any] | None = None,
+) -> bool:
+    """Wait until the journal is at one of the states; False when the run ended before. `unlike` is a journal that an
+    earlier run left, which does not count."""
     until = time.monotonic() + limit
     while time.monotonic() < until:
-        if host.state() in states:
+        body = host.journal()
+        if state_of(body) in states and body != unlike:
             return True
         if run.poll() is not None:
             return False

@@ -9,12 +9,12 @@ import os
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from harness import Host, Watcher, wait_for
+from harness import KILLS, Host, Outcome, Watcher, matrix, wait_for
 
-KILLS = int(os.environ.get("FAULTS_KILLS", "200"))
 SEED = int(os.environ.get("FAULTS_SEED", "20261123"))
 TARGETS = ("playbook", "module", "uv", "everything")
 # The states that a run goes through, by where it is made to fail.
@@ -23,92 +23,107 @@ STATES = {
     "before": ("freezing", "cloning", "open", "discarding", "discarded"),
     "after": ("freezing", "cloning", "open", "promoting", "promoted", "restoring", "restored"),
 }
+# How many kills one after the other, before the run that is let alone: whoever mends a killed run may be killed too.
+ROWS = (1, 2, 4)
 
 
-def plans() -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Kill:
+    """When, and what: at a state of the journal and some time after it, or at a share of a run's length."""
+
+    target: str
+    state: str
+    delay: float  # seconds
+    moment: float  # of a run's length, where no state is named
+
+
+@dataclass(frozen=True)
+class Row:
+    """Kills that follow each other on one host."""
+
+    fail_at: str
+    strategy: str
+    kills: tuple[Kill, ...]
+
+
+def rows() -> list[Row]:
     """The kills of a whole suite, drawn once from the seed."""
     draw = random.Random(SEED)  # noqa: S311 - repeatable on purpose
-    found = []
-    for number in range(KILLS):
+    found: list[Row] = []
+    number = 0
+    while number < KILLS:
         fail_at = draw.choice(list(STATES))
-        by_state = number % 2 == 0
-        found.append(
-            {
-                "fail_at": fail_at,
-                "strategy": "in_place" if number % 5 == 4 else "staged",
-                "target": draw.choice(TARGETS),
-                "state": STATES[fail_at][(number // 2) % len(STATES[fail_at])] if by_state else "",
-                "moment": draw.random(),
-                "delay": draw.random() * 0.05,
-            }
-        )
+        kills = []
+        for _ in range(min(draw.choice(ROWS), KILLS - number)):
+            state = STATES[fail_at][(number // 2) % len(STATES[fail_at])] if number % 2 == 0 else ""
+            kills.append(Kill(draw.choice(TARGETS), state, draw.random() * 0.05, draw.random()))
+            number += 1
+        found.append(Row(fail_at, "in_place" if len(found) % 5 == 4 else "staged", tuple(kills)))
     return found
 
 
-def kill_once(host: Host, plan: dict[str, Any], length: float) -> str | None:
-    """One killed run and the plain rerun after it; gives what went wrong, or "", or None when the run was faster."""
-    settings = {"fail_at": plan["fail_at"], "kind": plan["strategy"]}
-    watcher = Watcher(host)
-    try:
-        run = host.start(**settings)
-        if plan["state"]:
-            wait_for(host, (plan["state"],), run)
-            time.sleep(plan["delay"])
-        else:
-            time.sleep(length * plan["moment"])
-        until = time.monotonic() + length
-        killed = run.poll() is None and host.kill(run, plan["target"])
-        while not killed and run.poll() is None and time.monotonic() < until:
-            time.sleep(0.001)  # no such process at this moment: the next one of its kind
-            killed = host.kill(run, plan["target"])
-        host.settle(run)
-        if not killed:
-            return None
-        again = host.run(**settings)
-    finally:
-        seen = watcher.stop()
+def strike(host: Host, kill: Kill, length: float, settings: dict[str, Any]) -> bool:
+    """Start a run and kill it; False when it ended before anything of the target was to be seen."""
+    left = host.journal()
+    run = host.start(**settings)
+    if kill.state:
+        wait_for(host, (kill.state,), run, unlike=left)
+        time.sleep(kill.delay)
+    else:
+        time.sleep(length * kill.moment)
+    until = time.monotonic() + length
+    killed = run.poll() is None and host.kill(run, kill.target)
+    while not killed and run.poll() is None and time.monotonic() < until:
+        time.sleep(0.001)  # no such process at this moment: the next one of its kind
+        killed = host.kill(run, kill.target)
+    host.settle(run)
+    return killed
+
+
+def what_is_wrong(host: Host, row: Row, again: Outcome, seen: dict[str, Any]) -> list[str]:
+    """How the run that was let alone, and everything seen at the path till its end, miss what is promised."""
     wrong = []
-    if plan["strategy"] == "staged" and seen["wrong"]:
+    if row.strategy == "staged" and seen["wrong"]:
         wrong.append(f"seen at the path: {seen['wrong']}")
     if seen["samples"] < 10:
         wrong.append(f"only {seen['samples']} samples")
-    if (again.rc == 0) != (plan["fail_at"] == "never"):
-        wrong.append(f"the rerun ended with {again.rc}: {again.said[-1500:]}")
+    if (again.rc == 0) != (row.fail_at == "never"):
+        wrong.append(f"the run after it ended with {again.rc}: {again.said[-1500:]}")
     if not host.is_safe():
         wrong.append(f"neither the baseline nor the result; journal at {host.state()}")
-    if plan["fail_at"] == "never" and not host.is_result():
-        wrong.append("the rerun did not bring the result")
-    return "; ".join(wrong)
+    if row.fail_at == "never" and not host.is_result():
+        wrong.append("the run after it did not bring the result")
+    return wrong
 
 
-@pytest.mark.fault("1 SIGKILL of module, uv, ansible-playbook, all")
-def test_kills(make_host: Callable[..., Host], tally: Any) -> None:
+@pytest.mark.fault("1 SIGKILL")
+@pytest.mark.parametrize("row", rows(), ids=lambda row: f"{len(row.kills)}-{row.strategy}-{row.fail_at}")
+def test_kills(make_host: Callable[..., Host], tally: Any, run_length: float, row: Row) -> None:
     host = make_host()
-    started = time.monotonic()
-    assert host.run().rc == 0
-    length = time.monotonic() - started
-    lost = []
-    hits: dict[str, int] = dict.fromkeys(TARGETS, 0)
-    for number, plan in enumerate(plans()):
-        host.make()
-        wrong = kill_once(host, plan, length)
-        if wrong is None:
-            host.make()
-            plan = {**plan, "target": "everything", "state": "open", "delay": 0.0}
-            wrong = kill_once(host, plan, length)
-        if wrong is None:
-            lost.append(f"kill {number} {plan}: nothing was hit")
-            continue
-        hits[plan["target"]] += 1
-        if not tally.add(not wrong):
-            lost.append(f"kill {number} {plan}: {wrong}")
-    print(f"hit: {hits}")
-    assert not lost, "\n".join(lost)
+    settings = {"fail_at": row.fail_at, "kind": row.strategy}
+    watcher = Watcher(host)
+    hit = []
+    try:
+        for kill in row.kills:
+            if not strike(host, kill, run_length, settings):
+                # The run was faster; one that is killed as soon as it has begun is not.
+                kill = Kill("everything", "open", 0.0, 0.0)
+                assert strike(host, kill, run_length, settings), "no kill hit anything"
+            hit.append(kill.target)
+        again = host.run(**settings)
+    finally:
+        seen = watcher.stop()
+    wrong = what_is_wrong(host, row, again, seen)
+    for target in hit:
+        tally.add(not wrong, f"1 SIGKILL of {target}")
+    assert not wrong, f"{row}: {'; '.join(wrong)}"
 
 
 @pytest.mark.fault("7 everything gone between two steps, control node restarted")
-@pytest.mark.parametrize("strategy", ["staged", "in_place"])
-@pytest.mark.parametrize("state", ["freezing", "cloning", "open", "promoting", "promoted"])
+@pytest.mark.parametrize(
+    ("state", "strategy"),
+    matrix(["freezing", "cloning", "open", "promoting", "promoted"], ["staged", "in_place"]),
+)
 def test_reboot(make_host: Callable[..., Host], tally: Any, state: str, strategy: str) -> None:
     host = make_host()
     run = host.start(kind=strategy)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Host, wait_for
+from harness import Host, matrix, wait_for
 
 MOMENTS = ["begin", "freezing", "cloning", "open", "promoting", "promoted"]
 
@@ -57,7 +57,7 @@ def strike(host: Host, folder: Path, moment: str, fill: Callable[[Path], None], 
         run = host.start(**changes)
         if wait_for(host, (moment,), run):
             fill(folder)
-    said, _ = run.communicate(timeout=180)
+    said, _ = run.communicate(timeout=300)
     staged = changes.get("kind", "staged") == "staged"
     if staged and not (host.is_baseline() or host.is_result()):
         return f"neither the baseline nor the result on the full filesystem: {said[-1500:]}"
@@ -79,8 +79,7 @@ def small_host(folder: Path, make_host: Callable[..., Host], cache: Path) -> Hos
 
 
 @pytest.mark.fault("2 full disk")
-@pytest.mark.parametrize("kind", ["staged", "in_place"])
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(("moment", "kind"), matrix(MOMENTS, ["staged", "in_place"]))
 def test_full_disk(make_host: Callable[..., Host], tmpfs: Any, cache: Path, tally: Any, moment: str, kind: str) -> None:
     folder = tmpfs("size=320m")
     host = small_host(folder, make_host, cache)
@@ -107,6 +106,6 @@ def test_a_restore_on_a_full_disk(
     run = host.start(fail_at=fail_at)
     wait_for(host, ("open" if fail_at == "before" else "promoted",), run)
     fill_bytes(folder)
-    said, _ = run.communicate(timeout=180)
+    said, _ = run.communicate(timeout=300)
     assert tally.add(host.is_baseline() and run.returncode != 0), said
     assert os.statvfs(folder).f_bavail < 1000

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from harness import Host, wait_for
+from harness import Host, matrix, wait_for
 
 SPOILT = {
     "empty": lambda data: b"",
@@ -21,9 +21,9 @@ SPOILT = {
 
 
 @pytest.mark.fault("10 journal cut short, garbage, newer")
-@pytest.mark.parametrize("kind", ["staged", "in_place"])
-@pytest.mark.parametrize("state", ["cloning", "open", "promoted"])
-@pytest.mark.parametrize("spoilt", list(SPOILT))
+@pytest.mark.parametrize(
+    ("spoilt", "state", "kind"), matrix(list(SPOILT), ["cloning", "open", "promoted"], ["staged", "in_place"])
+)
 def test_spoilt_journal(make_host: Callable[..., Host], tally: Any, spoilt: str, state: str, kind: str) -> None:
     host = make_host()
     run = host.start(kind=kind)

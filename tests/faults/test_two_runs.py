@@ -30,7 +30,7 @@ def test_the_second_run_is_refused(make_host: Callable[..., Host], tally: Any, s
     second = host.run()
     if state == "promoted":
         os.kill(first.pid, signal.SIGCONT)
-    said, _ = first.communicate(timeout=120)
+    said, _ = first.communicate(timeout=300)
     refused = second.rc != 0 and "belongs to another run" in second.said and f"process {first.pid}" in second.said
     assert tally.add(refused and first.returncode == 0 and host.is_result() and host.is_safe()), said + second.said
 
