@@ -13,7 +13,6 @@ from __future__ import annotations
 import fnmatch
 import os
 import shutil
-import stat
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.inventory import CACHE, Entry
@@ -94,11 +93,11 @@ def reflinks(file: str, folder: str) -> bool:
 
 def _copy(source: str, target: str) -> None:
     temporary = target + ".gpu-stack-copy"
-    shutil.copy2(source, temporary, follow_symlinks=False)  # contents, mode, times and extended attributes
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     status = os.lstat(source)
     if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
-        os.chown(temporary, status.st_uid, status.st_gid)
-        os.chmod(temporary, stat.S_IMODE(status.st_mode))  # chown drops the set-user-ID bit
+        os.chown(temporary, status.st_uid, status.st_gid)  # first: it drops set-user-ID bits and capabilities
+    shutil.copy2(source, temporary, follow_symlinks=False)  # contents, mode, times and extended attributes
     os.rename(temporary, target)
 
 

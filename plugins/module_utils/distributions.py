@@ -33,6 +33,14 @@ class Distribution:
     installer: str = ""
     origin: str = ""  # the URL of direct_url.json (PEP 610): a local wheel, an editable install, a git checkout
     requires: tuple[str, ...] = ()
+    editable: bool = False
+
+    @property
+    def requirement(self) -> str:
+        """What an installer takes to put this very distribution there again; an editable one begins with `-e `."""
+        if self.editable:
+            return f"-e {self.origin}"
+        return f"{self.name} @ {self.origin}" if self.origin else f"{canonical(self.name)}=={self.version}"
 
 
 @dataclass
@@ -73,13 +81,17 @@ def _headers(text: str) -> dict[str, list[str]]:
     return headers
 
 
-def _origin(text: str) -> str:
-    if not text:
-        return ""
+def _origin(text: str) -> tuple[str, bool]:
+    """The URL of a direct_url.json as installers take it, and whether it stands for an editable install."""
     try:
-        return str(json.loads(text).get("url", ""))
-    except ValueError:
-        return ""
+        found = json.loads(text)
+        url = str(found.get("url", ""))
+    except (ValueError, AttributeError):
+        return "", False
+    source = found.get("vcs_info")
+    if source:
+        url = f"{source.get('vcs', 'git')}+{url}@{source.get('commit_id', 'HEAD')}"
+    return url, bool((found.get("dir_info") or {}).get("editable"))
 
 
 def in_folder(site: str) -> dict[str, Distribution]:
@@ -93,6 +105,7 @@ def in_folder(site: str) -> dict[str, Distribution]:
         headers = _headers(_read(os.path.join(path, metadata) if os.path.isdir(path) else path))
         stem = entry.rsplit(".", 1)[0].split("-")
         name = (headers.get("name") or [stem[0]])[0]
+        origin, editable = _origin(_read(os.path.join(path, "direct_url.json")))
         result.setdefault(
             canonical(name),
             Distribution(
@@ -100,8 +113,9 @@ def in_folder(site: str) -> dict[str, Distribution]:
                 version=(headers.get("version") or stem[1:2] or [""])[0],
                 path=path,
                 installer=_read(os.path.join(path, "INSTALLER")).strip(),
-                origin=_origin(_read(os.path.join(path, "direct_url.json"))),
+                origin=origin,
                 requires=tuple(headers.get("requires-dist", [])),
+                editable=editable,
             ),
         )
     return result

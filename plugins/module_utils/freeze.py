@@ -78,11 +78,8 @@ def pip_freeze(environment: str, uv: str | None) -> Export:
         result = commands.run(_as_owner(argv, environment), timeout=TIMEOUT, env=_QUIET)
         if result.ok:
             return Export(name, result.stdout, "pip freeze")
-    lines = [
-        f"{found.name} @ {found.origin}" if found.origin else f"{found.name}=={found.version}"
-        for _name, found in sorted(distributions.installed(environment).items())
-    ]
-    return Export(name, "".join(f"{line}\n" for line in lines), "the environment's metadata")
+    lines = [f"{found.requirement}\n" for _name, found in sorted(distributions.installed(environment).items())]
+    return Export(name, "".join(lines), "the environment's metadata")
 
 
 def _conda_of(environment: str) -> str | None:

@@ -141,7 +141,7 @@ def recorded(tree: str) -> dict[str, str]:
 
 
 def owners(tree: str, paths: list[str]) -> list[str]:
-    """The distributions, as `name==version`, whose RECORD lists one of the paths."""
+    """The distributions, by canonical name, whose RECORD lists one of the paths."""
     wanted, found = set(paths), set()
     for site in distributions.site_packages(tree):
         base = os.path.relpath(site, tree)
@@ -149,8 +149,8 @@ def owners(tree: str, paths: list[str]) -> list[str]:
             names = {os.path.normpath(os.path.join(base, name)) for name, _digest in _rows(record)}
             names.add(os.path.relpath(record, tree))
             if names & wanted:
-                name, _dash, version = os.path.basename(os.path.dirname(record))[: -len(".dist-info")].partition("-")
-                found.add(f"{distributions.canonical(name)}=={version}")
+                folder = os.path.basename(os.path.dirname(record))
+                found.add(distributions.canonical(folder[: -len(".dist-info")].partition("-")[0]))
     return sorted(found)
 
 

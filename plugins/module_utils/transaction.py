@@ -64,16 +64,37 @@ def _capped(lines: list[str]) -> list[str]:
     return lines if len(lines) <= TOLD else [*lines[:TOLD], f"... and {len(lines) - TOLD} more"]
 
 
-def repair_command(environment: str, damage: list[distributions.Damage], others: Iterable[str] = ()) -> str:
-    """The command that brings the files of damaged distributions, and of `others`, back from the index."""
-    pins = sorted({*others, *(f"{distributions.canonical(found.name)}=={found.version}" for found in damage)})
-    if not pins:
-        return ""
+def _paths(differences: list[str]) -> list[str]:
+    """The paths of an inventory's differences whose files an installer could bring back."""
+    split = [line.split(": ", 1) for line in differences]
+    return [path for path, what in split if what != "was not there"]
+
+
+def repair_command(environment: str, damage: list[distributions.Damage], names: Iterable[str] = (), uv: str = "") -> str:
+    """The command that brings the files of damaged distributions, and of those named, back from where they came from."""
+    known = distributions.installed(environment)
+    pins, conda = [], []
+    for name in sorted({*names, *(distributions.canonical(found.name) for found in damage)}):
+        found = known.get(name)
+        if found is None:
+            continue
+        if found.installer == "conda":
+            conda.append(f"{name}={found.version}")
+        elif found.editable:
+            pins += ["--editable", found.origin]
+        else:
+            pins.append(found.requirement)
+    commands = []
     # uv 0.13 does not reinstall what has a RECORD that it cannot read; what has no metadata it installs over.
     unread = [found.path for found in damage if any("/RECORD: " in problem for problem in found.problems)]
-    first = shlex.join(["rm", "-r", "--", *unread]) + " && " if unread else ""
-    python = f"{environment}/bin/python"
-    return first + shlex.join(["uv", "pip", "install", "--python", python, "--reinstall", "--no-deps", *pins])
+    if unread:
+        commands.append(["rm", "-r", "--", *unread])
+    if pins:
+        python = f"{environment}/bin/python"
+        commands.append([uv or "uv", "pip", "install", "--python", python, "--reinstall", "--no-deps", *pins])
+    if conda:
+        commands.append(["conda", "install", "--prefix", environment, "--yes", "--force-reinstall", *conda])
+    return " && ".join(shlex.join(command) for command in commands)
 
 
 @dataclass
@@ -510,7 +531,7 @@ class Transaction:
         damage = distributions.damaged(self.environment)
         if damage:
             lines = [f"{found.name} {found.version}: {problem}" for found in damage for problem in found.problems]
-            command = repair_command(self.environment, damage)
+            command = repair_command(self.environment, damage, uv=self.options.uv)
             raise Refused(
                 f"{self.environment} is damaged, so it is no baseline: "
                 + "; ".join(_capped(lines)[:8])
@@ -703,8 +724,8 @@ class Transaction:
     def _refuse_leak(self, record: Record, baseline: str) -> None:
         changed = inventory.differences(self._inventory(record["id"]), inventory.take(baseline))
         if changed:
-            names = inventory.owners(baseline, [line.split(": ", 1)[0] for line in changed])
-            repair = " Repair: " + repair_command(self.environment, [], names) if names else ""
+            names = inventory.owners(baseline, _paths(changed))
+            repair = " Repair: " + repair_command(self.environment, [], names, self.options.uv) if names else ""
             raise Refused(
                 f"the baseline at {baseline} is no longer what was frozen: {'; '.join(changed[:8])}. Either something "
                 "changed production meanwhile, or the work wrote into files in place, through their hard links. "
@@ -949,7 +970,7 @@ class Transaction:
                 changed = sorted({*changed, *inventory.wrong_contents(self.environment, json.load(file))})
         torch = {"metadata": freeze.torch_version(self.environment), "baseline": self._meta(identifier)["torch"]}
         equal = not changed and not damage and torch["metadata"] == torch["baseline"]
-        names = [] if equal else inventory.owners(self.environment, [line.split(": ", 1)[0] for line in changed])
+        names = [] if equal else inventory.owners(self.environment, _paths(changed))
         return {
             "baseline_id": identifier,
             "equal": equal,
@@ -958,7 +979,7 @@ class Transaction:
             "checked_files": sum(1 for entry in found.values() if entry[0] == "f"),
             "damaged": _capped([f"{bad.name} {bad.version}: {text}" for bad in damage for text in bad.problems]),
             "torch": torch,
-            "repair": repair_command(self.environment, damage, names),
+            "repair": repair_command(self.environment, damage, names, self.options.uv),
             "seconds": round(time.monotonic() - started, 3),
         }
 

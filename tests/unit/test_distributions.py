@@ -94,3 +94,22 @@ def test_hosts_with_the_same_versions_compare_equal_however_they_were_installed(
     found = {name: distributions.versions_fingerprint(str(tmp_path / name)) for name in ("one", "two", "three")}
     assert found["one"] == found["two"] != found["three"]
     assert distributions.fingerprint(str(tmp_path / "one")) != distributions.fingerprint(str(tmp_path / "two"))
+
+
+@pytest.mark.parametrize(
+    ("direct_url", "requirement"),
+    [
+        ("", "tool==1.0"),
+        ('{"url": "file:///wheels/tool-1.0.whl", "archive_info": {}}', "tool @ file:///wheels/tool-1.0.whl"),
+        ('{"url": "file:///src/tool", "dir_info": {"editable": true}}', "-e file:///src/tool"),
+        (
+            '{"url": "https://example.org/tool", "vcs_info": {"vcs": "git", "commit_id": "1a2b"}}',
+            "tool @ git+https://example.org/tool@1a2b",
+        ),
+        ("[]", "tool==1.0"),
+    ],
+)
+def test_each_distribution_can_be_asked_for_again(tree, direct_url, requirement):
+    if direct_url:
+        (tree / SITE / "tool-1.0.dist-info/direct_url.json").write_text(direct_url)
+    assert distributions.installed(str(tree))["tool"].requirement == requirement

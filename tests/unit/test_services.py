@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import services
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, services
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_a_service_has_to_come_back(
     (tmp_path / "states").write_text("\n".join(states.split()))
     tool = tmp_path / "systemctl"
     tool.write_text(
-        f"#!/bin/sh\ncd '{tmp_path}'\n[ $1 = restart ] && exit {restarted}\nhead -n 1 states\n"
+        f"#!/bin/sh\ncd '{tmp_path}'\n[ $1 = --no-ask-password ] && shift\n[ $1 = restart ] && exit {restarted}\nhead -n 1 states\n"
         "[ $(wc -l < states) -gt 0 ] && { tail -n +2 states > rest; mv rest states; }\nexit 0\n"
     )
     tool.chmod(0o755)
@@ -35,3 +35,24 @@ def test_a_service_has_to_come_back(
     told = services.restart(["olmocr.service"], settle=5, steady=0)
     assert [unit["name"] for unit in told] == ["olmocr.service"]
     assert (told[0]["error"] == "") if not error else (error in told[0]["error"])
+
+
+@pytest.mark.parametrize(
+    ("uid", "sudo", "asked"),
+    [
+        (0, 0, "systemctl --no-ask-password restart -- a.service"),
+        (1000, 0, "sudo --non-interactive systemctl restart -- a.service"),
+        (1000, 1, "systemctl --no-ask-password restart -- a.service"),  # polkit may still allow it
+    ],
+)
+def test_the_owner_restarts_through_sudo(monkeypatch: pytest.MonkeyPatch, uid: int, sudo: int, asked: str) -> None:
+    ran = []
+
+    def run(argv: list[str], timeout: float) -> commands.Result:
+        ran.append(" ".join(argv))
+        return commands.Result(argv, sudo if argv[-1] == "true" else 0, "active\n", "", 0.0)
+
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(services.commands, "run", run)
+    assert services.restart(["a.service"], steady=0)[0]["error"] == ""
+    assert [line for line in ran if " restart " in line] == [asked]

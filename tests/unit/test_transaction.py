@@ -119,6 +119,32 @@ def test_the_way_through_and_back(tmp_path: Path, strategy: str) -> None:
     assert bench.work().restore()[0] is False
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "command"),
+    [
+        ("INSTALLER", "uv", "/opt/uv pip install --python {python} --reinstall --no-deps tool==1.0"),
+        ("INSTALLER", "conda", "conda install --prefix {tree} --yes --force-reinstall tool=1.0"),
+        (
+            "direct_url.json",
+            '{"url": "file:///src/tool", "dir_info": {"editable": true}}',
+            "/opt/uv pip install --python {python} --reinstall --no-deps --editable file:///src/tool",
+        ),
+        (
+            "direct_url.json",
+            '{"url": "file:///wheels/tool-1.0.whl"}',
+            "/opt/uv pip install --python {python} --reinstall --no-deps 'tool @ file:///wheels/tool-1.0.whl'",
+        ),
+    ],
+)
+def test_what_is_damaged_is_repaired_from_where_it_came(bench: Bench, file: str, text: str, command: str) -> None:
+    (bench.environment / SITE / "tool-1.0.dist-info" / file).write_text(text)
+    (bench.environment / SITE / "tool/data.bin").unlink()
+    with pytest.raises(transaction.Refused) as raised:
+        bench.work(uv="/opt/uv").begin()
+    quoted = {"tree": f"'{bench.environment}'", "python": f"'{bench.environment}/bin/python'"}
+    assert raised.value.details["repair"] == command.format(**quoted)
+
+
 @BOTH
 @pytest.mark.parametrize("end", ["discard", "restore", "recover"])
 def test_work_can_be_dropped(tmp_path: Path, strategy: str, end: str) -> None:
