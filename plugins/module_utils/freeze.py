@@ -43,15 +43,23 @@ def packages(tree: str) -> dict[str, dict[str, str]]:
     }
 
 
-def torch_version(tree: str) -> str | None:
-    """The version that torch's own metadata names, read from the files."""
+def torch_on_disk(tree: str) -> dict[str, str | None]:
+    """PyTorch's three values, read from its files: `metadata`, `version` and `cuda`, each None where it is not told.
+
+    Nothing is started, so that a proof costs no import; see the module torch_version for what an import says.
+    """
+    values: dict[str, str | None] = {"metadata": None, "version": None, "cuda": None}
     for site in distributions.site_packages(tree):
-        for path in sorted(glob.glob(os.path.join(glob.escape(site), "torch-*.dist-info", "METADATA"))):
-            with open(path, encoding="utf-8", errors="replace") as file:
-                found = re.search(r"^Version: *(\S+)", file.read(), re.MULTILINE)
-            if found:
-                return found.group(1)
-    return None
+        for name, path, pattern in (
+            ("metadata", "torch-*.dist-info/METADATA", r"^Version: *(\S+)"),
+            ("version", "torch/version.py", r"^__version__\b[^=]*= *['\"]([^'\"]+)"),
+            ("cuda", "torch/version.py", r"^cuda\b[^=]*= *['\"]([^'\"]+)"),
+        ):
+            for file_name in sorted(glob.glob(os.path.join(glob.escape(site), path))):
+                with open(file_name, encoding="utf-8", errors="replace") as file:
+                    found = re.search(pattern, file.read(), re.MULTILINE)
+                values[name] = values[name] or (found.group(1) if found else None)
+    return values
 
 
 def _as_owner(argv: list[str], environment: str) -> list[str]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import csv
+import gc
 import glob
 import hashlib
 import json
@@ -28,6 +29,18 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distribu
 Entry = list  # [type, size, mtime_ns, mode, uid, gid, link target]
 FIELDS = ("type", "size", "mtime", "mode", "uid", "gid", "link target")
 CACHE = "__pycache__"
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python from looking for garbage: with lists by the ten thousand that takes a tenth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _entry(path: str, status: os.stat_result) -> Entry:
@@ -45,15 +58,15 @@ def take(tree: str) -> dict[str, Entry]:
     """The entries of a tree by relative path, the tree itself as `.`. Raises OSError for what cannot be read."""
     entries = {".": _entry(tree, os.lstat(tree))}
     waiting = [(tree, "")]
-    while waiting:
-        folder, prefix = waiting.pop()
-        with os.scandir(folder) as found:
-            for item in found:
-                relative = prefix + item.name
-                entry = _entry(item.path, item.stat(follow_symlinks=False))
-                entries[relative] = entry
-                if entry[0] == "d":
-                    waiting.append((item.path, relative + "/"))
+    with _no_collection():
+        while waiting:
+            folder, prefix = waiting.pop()
+            with os.scandir(folder) as found:
+                for item in found:
+                    entry = _entry(item.path, item.stat(follow_symlinks=False))
+                    entries[prefix + item.name] = entry
+                    if entry[0] == "d":
+                        waiting.append((item.path, f"{prefix}{item.name}/"))
     return entries
 
 
@@ -64,7 +77,8 @@ def dump(entries: dict[str, Entry]) -> bytes:
 
 def load(data: bytes) -> dict[str, Entry]:
     """What `dump` made. Raises ValueError."""
-    entries = json.loads(data)
+    with _no_collection():
+        entries = json.loads(data)
     if not isinstance(entries, dict) or not all(
         isinstance(entry, list) and len(entry) == 7 for entry in entries.values()
     ):

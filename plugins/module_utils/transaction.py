@@ -70,8 +70,10 @@ def _paths(differences: list[str]) -> list[str]:
     return [path for path, what in split if what != "was not there"]
 
 
-def repair_command(environment: str, damage: list[distributions.Damage], names: Iterable[str] = (), uv: str = "") -> str:
-    """The command that brings the files of damaged distributions, and of those named, back from where they came from."""
+def repair_command(
+    environment: str, damage: list[distributions.Damage], names: Iterable[str] = (), uv: str = ""
+) -> str:
+    """The command that brings damaged distributions, and those named, back from where they came from."""
     known = distributions.installed(environment)
     pins, conda = [], []
     for name in sorted({*names, *(distributions.canonical(found.name) for found in damage)}):
@@ -609,6 +611,7 @@ class Transaction:
         if short:
             raise Refused(short)
         packages = freeze.packages(self.environment)
+        torch = freeze.torch_on_disk(self.environment)
         sample = next((path for path, entry in entries.items() if entry[0] == "f" and entry[1]), None)
         reflink = sample is not None and clone.reflinks(
             os.path.join(self.environment, sample), self._folder(identifier)
@@ -619,7 +622,8 @@ class Transaction:
             "clone": "reflink" if reflink else "hardlink",
             "exports": exports,
             "packages": len(packages),
-            "torch": freeze.torch_version(self.environment),
+            "torch": torch["version"] or torch["metadata"],
+            "torch_values": torch,
             "flashinfer": packages.get("flashinfer-python", {}).get("version"),
             "baseline_ino": _inode(self.environment),
             "result_ino": None,
@@ -922,10 +926,7 @@ class Transaction:
             self.claim(body)
             record: Record = body.get("transaction") or {}
             if record.get("state") in OPEN_STATES:
-                raise Refused(
-                    f"prune waits for the end of transaction {record['id']}, which is {record['state']}; "
-                    "promote, restore or discard it first"
-                )
+                self._refuse_prune(record)
             gone = self._superfluous(record)
             for identifier in gone:
                 clone.remove(self._folder(identifier), self.held)
@@ -933,6 +934,12 @@ class Transaction:
             if body.get("owner"):
                 self._write(record or None, None)
             return gone
+
+    def _refuse_prune(self, record: Record) -> None:
+        raise Refused(
+            f"prune waits for the end of transaction {record['id']}, which is {record['state']}; "
+            "promote, restore or discard it first"
+        )
 
     def _superfluous(self, record: Record) -> list[str]:
         kept = [name for name in self._identifiers() if self._meta(name) and _inode(self._tree(name))]
@@ -968,8 +975,9 @@ class Transaction:
         if self.options.deep:
             with open(os.path.join(self._folder(identifier), "hashes.json"), encoding="utf-8") as file:
                 changed = sorted({*changed, *inventory.wrong_contents(self.environment, json.load(file))})
-        torch = {"metadata": freeze.torch_version(self.environment), "baseline": self._meta(identifier)["torch"]}
-        equal = not changed and not damage and torch["metadata"] == torch["baseline"]
+        torch = {"found": freeze.torch_on_disk(self.environment)}
+        torch["baseline"] = self._meta(identifier).get("torch_values", torch["found"])
+        equal = not changed and not damage and torch["found"] == torch["baseline"]
         names = [] if equal else inventory.owners(self.environment, _paths(changed))
         return {
             "baseline_id": identifier,
@@ -997,7 +1005,7 @@ class Transaction:
         self.claim(body)
         record: Record = body.get("transaction") or {}
         open_ = record.get("state") in OPEN_STATES
-        steps = [f"end transaction {record['id']}, left at {record['state']}"] if open_ else []
+        steps = [self._how_it_ends(record)] if open_ else []
         if action == "begin":
             self._check_environment()
             self._refuse_damage()
@@ -1015,7 +1023,10 @@ class Transaction:
             ]
         if action == "promote":
             self._open_record(body, action)
-            return [f"make the candidate of transaction {record['id']} the environment {self.environment}"]
+            candidate = self._tree(record["id"]) if record["strategy"] == "staged" else self.environment
+            self._refuse_incomplete(candidate)
+            promised = [f"make the candidate of transaction {record['id']} the environment {self.environment}"]
+            return promised + self._restarts(self.options.services)
         if action == "restore":
             known = {found["id"]: found["path"] for found in self._baselines(record)}
             target = self.options.baseline or record.get("id") or next(iter(known), "")
@@ -1023,9 +1034,30 @@ class Transaction:
                 raise Refused(
                     f"no baseline {target} of {self.environment} is kept; kept are: {', '.join(known) or 'none'}"
                 )
-            if known.get(target) == self.environment:
+            if known.get(target) == self.environment or (open_ and target == record["id"]):
                 return steps
-            return [*steps, f"exchange baseline {target} in at {self.environment}"]
+            exchanged = f"exchange baseline {target} in at {self.environment}, and prove it"
+            return [*steps, exchanged, *self._restarts(self.options.services)]
         if action == "prune":
+            if open_:
+                self._refuse_prune(record)
             return [f"remove baseline {identifier}" for identifier in self._superfluous(record)]
+        if action == "recover":
+            steps += self._restarts(record.get("services") or [])
+            steps += [f"remove {leftover}, which nothing needs" for leftover in self._strays(record)]
         return steps
+
+    def _how_it_ends(self, record: Record) -> str:
+        """What `_end` would do, told without doing it."""
+        found = f"transaction {record['id']}, left at {record['state']}"
+        here = _inode(self.environment)
+        if record["state"] == "restoring":
+            return f"finish the restore of {found}"
+        if record["strategy"] == "staged" and record["state"] == "promoting" and here == record["result_ino"]:
+            return f"finish the promotion of {found}"
+        if record["strategy"] == "in_place" and record["state"] in ("open", "promoting"):
+            return f"exchange the baseline back in at {self.environment}, to end {found}"
+        return f"drop the candidate of {found}"
+
+    def _restarts(self, units: list[str]) -> list[str]:
+        return [f"restart {unit}, and see it active" for unit in units]

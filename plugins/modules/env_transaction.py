@@ -188,7 +188,8 @@ recovered:
 proof:
   description:
     - The comparison with the baseline. C(equal) is the verdict; C(differences) and C(damaged) name files, capped;
-      C(repair) is the command that brings damaged files back from the index.
+      C(repair) is the command that brings damaged files back from where they came; C(torch) has PyTorch's three values
+      as their files say them (C(found)), and as they were frozen (C(baseline)).
   returned: for prove and restore
   type: dict
 plan:
@@ -242,8 +243,8 @@ def refuse_unequal(result: dict[str, Any]) -> None:
     if proof["equal"]:
         return
     said = [*proof["damaged"], *proof["differences"]][:8]
-    if proof["torch"]["metadata"] != proof["torch"]["baseline"]:
-        said.append(f"torch {proof['torch']['metadata']}, was {proof['torch']['baseline']}")
+    found, frozen = proof["torch"]["found"], proof["torch"]["baseline"]
+    said += [f"torch {name} {found[name]}, was {frozen[name]}" for name in frozen if found[name] != frozen[name]]
     repair = f" To repair it from the index: {proof['repair']}" if proof["repair"] else ""
     raise transaction.Refused(
         f"the baseline was put back, but it is not what was frozen: {'; '.join(said)}.{repair}", **result

@@ -106,6 +106,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fault(name): the row of the table that a test belongs to")
 
 
+def tried(item: pytest.Item) -> list[Any]:
+    """What a test has counted so far."""
+    return [value for _name, value in item.user_properties]
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome: Any = yield
@@ -114,15 +119,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if mark and report.skipped:
         why = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
         report.user_properties.append(("not run", [mark.args[0], why]))
-    elif mark and report.failed and all(survived for _name, (_fault, survived) in report.user_properties):
+    elif mark and report.failed and report.when != "teardown" and all(value[1] for value in tried(item)):
         report.user_properties.append(("tried", [mark.args[0], False]))  # it broke before it could count
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    for name, value in report.user_properties:
+    properties: Any = report.user_properties
+    for name, value in properties:
         if name == "not run":
             NOT_RUN[value[0]] = value[1]
-        elif report.when == "call" or report.failed:
+        elif report.when == "call" or (report.when == "setup" and report.failed):
             row = TABLE.setdefault(value[0], [0, 0])
             row[0] += 1
             row[1] += value[1]

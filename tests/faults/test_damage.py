@@ -25,7 +25,9 @@ def site(tree: Path) -> Path:
 
 def repair(host: Host, said: str) -> bool:
     """Run the command that the refusal names."""
-    found = re.search(r"(?:rm -r -- (\S+) && )?(\S*uv pip install --python .*? --reinstall --no-deps six==1.16.0)", said)
+    found = re.search(
+        r"(?:rm -r -- (\S+) && )?(\S*uv pip install --python .*? --reinstall --no-deps six==1.16.0)", said
+    )
     if not found:
         return False
     if found.group(1):

@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 
 SITE = "lib/python3.11/site-packages"
+TORCH = "from typing import Optional\n__version__ = '2.8.0+cu128'\ncuda: Optional[str] = '12.8'\nhip = None\n"
 
 
 def add_distribution(tree: Path, name: str, version: str, files: dict[str, str]) -> None:
@@ -38,7 +39,7 @@ def make_environment(tree: Path) -> Path:
     (tree / "bin" / "python").symlink_to("/usr/bin/python3")
     (tree / "bin" / "activate").write_text("# activate\n")
     (tree / "pyvenv.cfg").write_text("home = /usr/bin\n")
-    add_distribution(tree, "torch", "2.8.0", {"torch/__init__.py": "__version__ = '2.8.0+cu128'\n"})
+    add_distribution(tree, "torch", "2.8.0", {"torch/version.py": TORCH})
     add_distribution(tree, "tool", "1.0", {"tool/__init__.py": "one = 1\n", "tool/data.bin": "data\n"})
     (tree / SITE / "extra.pth").write_text("# a path\n")
     (tree / "notes.txt").write_text("by hand\n")

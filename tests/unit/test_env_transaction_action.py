@@ -59,10 +59,13 @@ def test_a_process_that_is_only_waited_for_works_no_more() -> None:
                 "equal": False,
                 "damaged": ["torch 2.8.0: torch/x.so: no such file"],
                 "differences": [],
-                "torch": {"metadata": None, "baseline": "2.8.0"},
+                "torch": {
+                    "found": {"metadata": None, "version": None, "cuda": None},
+                    "baseline": {"metadata": "2.8.0", "version": "2.8.0+cu128", "cuda": "12.8"},
+                },
                 "repair": "uv pip install torch==2.8.0",
             },
-            "torch/x.so.*torch None, was 2.8.0.*uv pip install torch==2.8.0",
+            "torch/x.so.*torch version None, was 2.8.0.cu128.*torch cuda None, was 12.8.*uv pip install torch==2.8.0",
         ),
     ],
 )

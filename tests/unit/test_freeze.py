@@ -25,7 +25,8 @@ def test_packages_come_with_version_and_origin(tmp_path: Path) -> None:
         "tool": {"version": "1.0", "installer": "uv", "origin": "file:///wheels/tool-1.0.whl"},
         "torch": {"version": "2.8.0", "installer": "uv", "origin": ""},
     }
-    assert freeze.torch_version(str(tree)) == "2.8.0"
+    assert freeze.torch_on_disk(str(tree)) == {"metadata": "2.8.0", "version": "2.8.0+cu128", "cuda": "12.8"}
+    assert set(freeze.torch_on_disk(str(tmp_path)).values()) == {None}
     assert freeze.pip_freeze(str(tree), None).text == "tool @ file:///wheels/tool-1.0.whl\ntorch==2.8.0\n"
 
 

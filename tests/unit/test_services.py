@@ -27,7 +27,8 @@ def test_a_service_has_to_come_back(
     (tmp_path / "states").write_text("\n".join(states.split()))
     tool = tmp_path / "systemctl"
     tool.write_text(
-        f"#!/bin/sh\ncd '{tmp_path}'\n[ $1 = --no-ask-password ] && shift\n[ $1 = restart ] && exit {restarted}\nhead -n 1 states\n"
+        f"#!/bin/sh\ncd '{tmp_path}'\n[ $1 = --no-ask-password ] && shift\n"
+        f"[ $1 = restart ] && exit {restarted}\nhead -n 1 states\n"
         "[ $(wc -l < states) -gt 0 ] && { tail -n +2 states > rest; mv rest states; }\nexit 0\n"
     )
     tool.chmod(0o755)

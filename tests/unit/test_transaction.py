@@ -524,6 +524,11 @@ def test_a_full_disk_does_not_keep_the_baseline_away(bench: Bench, monkeypatch: 
     assert bench.is_baseline()
 
 
+def listing(bench: Bench) -> dict[str, Any]:
+    """The trees and the state folder, as far as anything could have touched them."""
+    return inventory.take(str(bench.environment.parent))
+
+
 def test_check_mode_tells_and_touches_nothing(bench: Bench) -> None:
     assert bench.work().plan("begin")[0].startswith(f"freeze {bench.environment}: ")
     assert not Path(bench.work().state_dir).exists()
@@ -533,15 +538,69 @@ def test_check_mode_tells_and_touches_nothing(bench: Bench) -> None:
         bench.work().plan("restore")
     bench.work().begin()
     bench.change()
-    journaled = Path(bench.work().journal_path).read_bytes()
-    for action in ("promote", "restore", "discard", "recover"):
-        assert bench.work().plan(action)
-    assert bench.work().plan("begin")[0].startswith("end transaction")
+    identifier = bench.work().describe()["id"]
+    before = listing(bench)
+    dropped = f"drop the candidate of transaction {identifier}, left at open"
+    exchanged = f"exchange baseline {identifier} in at {bench.environment}, and prove it"
+    restarted = "restart ocr, and see it active"
+    assert bench.work(services=["ocr"]).plan("promote") == [
+        f"make the candidate of transaction {identifier} the environment {bench.environment}",
+        restarted,
+    ]
+    for action in ("restore", "discard", "recover"):
+        assert bench.work().plan(action) == [dropped]
+    assert bench.work().plan("begin")[0] == dropped
+    with pytest.raises(transaction.Refused, match="prune waits"):
+        bench.work().plan("prune")
+    assert listing(bench) == before
     bench.work().promote()
-    assert "exchange baseline" in bench.work().plan("restore")[0]
-    assert bench.work().plan("discard") == []
-    assert journaled != Path(bench.work().journal_path).read_bytes()
+    before = listing(bench)
+    assert bench.work(services=["ocr"]).plan("restore") == [exchanged, restarted]
+    assert bench.work().plan("discard") == bench.work().plan("recover") == bench.work().plan("prune") == []
+    assert listing(bench) == before
     assert bench.is_result()
+
+
+def test_check_mode_refuses_what_the_action_would_refuse(bench: Bench) -> None:
+    bench.work().begin()
+    bench.change()
+    (bench.tree() / SITE / "flashinfer/__init__.py").unlink()
+    with pytest.raises(transaction.Refused, match="is not complete"):
+        bench.work().plan("promote")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "action", "told"),
+    [
+        ("staged", "promote", "finish the promotion of"),
+        ("staged", "restore", "finish the restore of"),
+        ("in_place", "promote", "exchange the baseline back in"),
+    ],
+)
+def test_check_mode_tells_how_a_killed_run_would_be_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, action: str, told: str
+) -> None:
+    bench = Bench(tmp_path, strategy)
+    bench.work().begin()
+    bench.change()
+    if action == "restore":
+        bench.work().promote()
+    original = transaction.Transaction._write
+
+    def killed(work: transaction.Transaction, record: Any, owner: Any) -> None:
+        if record and record["state"] in ("promoted", "restored"):
+            raise Killed
+        original(work, record, owner)
+
+    monkeypatch.setattr(transaction.Transaction, "_write", killed)
+    with pytest.raises(Killed):
+        getattr(bench.work(), action)()
+    monkeypatch.undo()
+    monkeypatch.setattr(staging, "unavailable", lambda timeout=20: None)
+    plan = bench.work().plan("recover")
+    assert plan[0].startswith(told)
+    bench.work().recover()
+    assert bench.work().plan("recover") == []
 
 
 def test_the_journal_is_plain_json(bench: Bench) -> None:
