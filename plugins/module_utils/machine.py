@@ -33,6 +33,17 @@ def os_release(path: str = "/etc/os-release") -> dict[str, str]:
     return fields
 
 
+def distribution() -> str:
+    """`ID-VERSION_ID` of os-release, such as `debian-12`."""
+    release = os_release()
+    return f"{release.get('ID', 'unknown')}-{release.get('VERSION_ID', '')}".rstrip("-")
+
+
+def platform_of(distribution: str, platforms: dict) -> str | None:
+    """The key of `platforms` that a distribution belongs to: `rocky-9.4` is `rocky-9`."""
+    return next((name for name in platforms if distribution == name or distribution.startswith(name + ".")), None)
+
+
 def existing_parent(path: str) -> str:
     """The nearest folder at or above `path` that exists."""
     while not os.path.isdir(path) and path != os.path.dirname(path):

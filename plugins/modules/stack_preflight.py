@@ -187,11 +187,10 @@ EXISTING_SHARE = 0.1
 
 def look(params: dict) -> dict:
     """What the machine is and has."""
-    release = machine.os_release()
     python = machine.find_python(params["python"] or f"{sys.version_info[0]}.{sys.version_info[1]}")
     environment = machine.environment_state(params["environment"])
     return {
-        "distribution": f"{release.get('ID', 'unknown')}-{release.get('VERSION_ID', '')}".rstrip("-"),
+        "distribution": machine.distribution(),
         "kernel": os.uname().release,
         "architecture": os.uname().machine,
         "user": pwd.getpwuid(os.geteuid()).pw_name,
@@ -235,15 +234,10 @@ def gpu_findings(params: dict, seen: dict) -> tuple[list[str], list[str]]:
     return problems, remarks
 
 
-def platform_of(distribution: str, platforms: dict) -> str | None:
-    """The key of `platforms` that a distribution belongs to: `rocky-9.4` is `rocky-9`."""
-    return next((name for name in platforms if distribution == name or distribution.startswith(name + ".")), None)
-
-
 def find_problems(params: dict, seen: dict) -> list[str]:
     """Everything that stands in the way, one sentence each."""
     problems = []
-    if platform_of(seen["distribution"], params["platforms"]) is None:
+    if machine.platform_of(seen["distribution"], params["platforms"]) is None:
         problems.append(
             f"distribution: expected one of {', '.join(params['platforms'])}, found {seen['distribution']}; "
             "use a supported one"
@@ -361,7 +355,7 @@ def main() -> None:
     evidence = read_evidence(params["evidence"])
     not_converged = why_not_converged(evidence, params["spec_hash"], params["environment"])
     seen = look(params)
-    platform = params["platforms"].get(platform_of(seen["distribution"], params["platforms"]), {})
+    platform = params["platforms"].get(machine.platform_of(seen["distribution"], params["platforms"]), {})
     missing = machine.missing_packages(platform.get("packages", []))
     gpu_problems, remarks = gpu_findings(params, seen)
     seen["gpus"]["survey"] = seen["gpus"]["survey"].as_dict()

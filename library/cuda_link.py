@@ -1,0 +1,1 @@
+../plugins/modules/cuda_link.py

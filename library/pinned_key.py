@@ -1,0 +1,1 @@
+../plugins/modules/pinned_key.py

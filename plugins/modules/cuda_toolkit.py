@@ -1,0 +1,332 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Find the CUDA toolkits and the driver of a host, and say which way leads to the toolkit that is wanted."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cuda_toolkit
+short_description: Find CUDA toolkits and say how to get the wanted one
+version_added: 0.2.0
+author:
+  - The ocrfleet.gpu_stack contributors (@ocrfleet)
+description:
+  - Looks for CUDA toolkits in the usual place, asks each nvcc for its version, and looks for the headers that
+    FlashInfer's kernels include. Looks at the driver as well.
+  - Chooses the method, and lists everything that stands in its way. Changes nothing.
+options:
+  version:
+    description:
+      - The wanted version, such as V(12.8).
+    type: str
+    required: true
+  home:
+    description:
+      - The folder that the toolkit is, or will be, in.
+    type: path
+    required: true
+  method:
+    description:
+      - How the toolkit comes. V(auto) uses what is there; else the repository where a GPU host has to compile kernels;
+        else none.
+    type: str
+    choices: [auto, existing, repository, runfile, none]
+    default: auto
+  platforms:
+    description:
+      - The distributions that NVIDIA has a repository for, as C(ID-VERSION_ID) of os-release.
+      - Each has C(manager), C(name) in NVIDIA's paths, C(architectures) (the host's name to NVIDIA's), C(packages),
+        C(driver) and C(key).
+    type: dict
+    required: true
+  package_set:
+    description:
+      - Which of the platform's C(packages) are wanted.
+    type: str
+    default: minimal
+  repository:
+    description:
+      - URL of the repository itself, for a mirror. Empty means NVIDIA's.
+    type: str
+    default: ""
+  base_url:
+    description:
+      - URL that NVIDIA's repositories are below.
+    type: str
+    default: https://developer.download.nvidia.com/compute/cuda/repos
+  runfile:
+    description:
+      - Where the runfile is; only its presence is checked here.
+    type: str
+    default: ""
+  checksum:
+    description:
+      - The runfile's checksum; only its presence is checked here.
+    type: str
+    default: ""
+  flashinfer:
+    description:
+      - Whether FlashInfer is wanted, which compiles kernels.
+    type: bool
+    default: true
+  kernel_pack:
+    description:
+      - Whether the kernels come compiled.
+    type: bool
+    default: false
+  offline:
+    description:
+      - Whether the network must not be used.
+    type: bool
+    default: false
+  driver:
+    description:
+      - V(check) tells what is wrong with the driver of a host with a GPU. V(present) says that it will be installed.
+    type: str
+    choices: [check, present]
+    default: check
+attributes:
+  check_mode:
+    description: Can run in check mode; it only reads.
+    support: full
+  diff_mode:
+    description: Returns details on what has changed, in diff mode.
+    support: N/A
+seealso:
+  - module: ocrfleet.gpu_stack.stack_preflight
+"""
+
+EXAMPLES = r"""
+- name: Look for CUDA 12.8
+  ocrfleet.gpu_stack.cuda_toolkit:
+    version: "12.8"
+    home: /usr/local/cuda-12.8
+    method: existing
+    platforms: {}
+  register: cuda
+"""
+
+RETURN = r"""
+method:
+  description: The way to the toolkit, never C(auto).
+  returned: always
+  type: str
+why:
+  description: Why it is that one.
+  returned: always
+  type: str
+home:
+  description: The toolkit's folder, there or yet to be; empty where there will be none.
+  returned: always
+  type: str
+whole:
+  description: Whether the wanted toolkit is there, with an nvcc that answers and the headers.
+  returned: always
+  type: bool
+toolkits:
+  description: All toolkits, with C(home), C(version), C(missing) headers, C(problem) and C(whole).
+  returned: always
+  type: list
+  elements: dict
+link:
+  description: Where C(/usr/local/cuda) leads; empty where there is none.
+  returned: always
+  type: str
+problems:
+  description: What stands in the way, one sentence each.
+  returned: always
+  type: list
+  elements: str
+remarks:
+  description: What is worth knowing.
+  returned: always
+  type: list
+  elements: str
+gpu:
+  description: Whether the host has an NVIDIA GPU.
+  returned: always
+  type: bool
+driver:
+  description: What is known about the driver. C(version), C(problems), C(install).
+  returned: always
+  type: dict
+repository:
+  description: The repository of this platform. C(manager), C(url), C(key), C(file), C(other_file), C(driver_packages).
+  returned: always
+  type: dict
+missing_packages:
+  description: The packages that the method C(repository) has yet to install.
+  returned: always
+  type: list
+  elements: str
+installed:
+  description: The toolkit's installed packages, by name. C(hold) where apt leaves them at their version.
+  returned: always
+  type: dict
+unheld:
+  description: Those that C(apt-get upgrade) could move.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import glob
+import os
+import platform
+import re
+import shutil
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    commands,
+    cuda_toolkits,
+    driver,
+    gpu_presence,
+    machine,
+    nvidia,
+)
+
+SOURCES = {"apt": "/etc/apt/sources.list.d", "dnf": "/etc/yum.repos.d"}
+
+
+def repository_of(params: dict, distribution: str, architecture: str) -> dict:
+    """Where this platform's packages come from; empty where NVIDIA has no repository for it."""
+    entry = params["platforms"].get(machine.platform_of(distribution, params["platforms"]) or "")
+    theirs = (entry or {}).get("architectures", {}).get(architecture)
+    if not theirs:
+        return {}
+    url = params["repository"].rstrip("/") or f"{params['base_url']}/{entry['name']}/{theirs}"
+    # The names that NVIDIA's own cuda-keyring and cuda-rhel9.repo use: the two then never stand side by side.
+    suffix = f"{entry['name']}-{theirs}.list" if entry["manager"] == "apt" else f"{entry['name']}.repo"
+    file = os.path.join(SOURCES[entry["manager"]], f"cuda-{suffix}")
+    return {
+        "manager": entry["manager"],
+        "url": url,
+        "key": f"{url}/{entry['key']}",
+        "file": file,
+        "other_file": source_file(SOURCES[entry["manager"]], url, file),
+        "packages": entry["packages"][params["package_set"]],
+        "driver_packages": entry["driver"],
+    }
+
+
+def source_file(folder: str, url: str, ours: str) -> str:
+    """The file of somebody else that names this repository already, or an empty text."""
+    for path in sorted(glob.glob(os.path.join(folder, "*"))):
+        if path == ours or not path.endswith((".list", ".sources", ".repo")):
+            continue
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                lines = [line for line in file if not line.lstrip().startswith("#")]
+        except OSError:
+            continue
+        if any(re.search(re.escape(url) + r"/?(\s|$)", line) for line in lines):
+            return path
+    return ""
+
+
+def installed_packages(version: str) -> dict[str, str]:
+    """The toolkit's installed packages, with `hold` where dpkg holds one. NVIDIA ends their names in the version."""
+    if shutil.which("dpkg-query"):
+        command = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status} ${db:Status-Want}\n"]
+    else:
+        command = ["rpm", "--query", "--all", "--queryformat", "%{NAME} installed -\n"]
+    suffix = "-" + version.replace(".", "-")
+    rows = [line.split() for line in commands.run(command, timeout=machine.PROBE_SECONDS).stdout.splitlines()]
+    return {row[0]: row[2] for row in rows if len(row) == 3 and row[0].endswith(suffix) and row[1] == "installed"}
+
+
+def driver_report(params: dict, survey: nvidia.Survey, hardware: list[str], state: driver.KernelState) -> dict:
+    """What is wrong with the driver of a host with a GPU, and whether it is to be installed."""
+    problems = []
+    old = nvidia.driver_problem(survey.driver, params["version"])
+    if hardware and (survey.absent or survey.problem):
+        problems.append(
+            f"driver: expected an answer from nvidia-smi for {hardware[0]}: {survey.absent or survey.problem}"
+        )
+        problems += driver.hindrances(state)
+    if old:
+        problems.append(old)
+    return {
+        "version": survey.driver,
+        **state.as_dict(),
+        "problems": problems,
+        "install": bool(problems) and params["driver"] == "present",
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "version": {"type": "str", "required": True},
+            "home": {"type": "path", "required": True},
+            "method": {
+                "type": "str",
+                "choices": ["auto", "existing", "repository", "runfile", "none"],
+                "default": "auto",
+            },
+            "platforms": {"type": "dict", "required": True},
+            "package_set": {"type": "str", "default": "minimal"},
+            "repository": {"type": "str", "default": ""},
+            "base_url": {"type": "str", "default": "https://developer.download.nvidia.com/compute/cuda/repos"},
+            "runfile": {"type": "str", "default": ""},
+            "checksum": {"type": "str", "default": ""},
+            "flashinfer": {"type": "bool", "default": True},
+            "kernel_pack": {"type": "bool", "default": False},
+            "offline": {"type": "bool", "default": False},
+            "driver": {"type": "str", "choices": ["check", "present"], "default": "check"},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    survey, hardware = nvidia.survey(), gpu_presence.hardware()
+    gpu = bool(survey.gpus or hardware)
+    repository = repository_of(params, machine.distribution(), platform.machine())
+    found = cuda_toolkits.survey(params["home"])
+    way = cuda_toolkits.choose(
+        cuda_toolkits.Wish(
+            version=params["version"],
+            home=params["home"],
+            method=params["method"],
+            gpu=gpu,
+            flashinfer=params["flashinfer"],
+            kernel_pack=params["kernel_pack"],
+            offline=params["offline"],
+            mirror=bool(params["repository"]),
+            supported=bool(repository),
+            runfile=params["runfile"],
+            checksum=params["checksum"],
+        ),
+        found,
+    )
+    reported = driver_report(params, survey, hardware, driver.kernel_state())
+    missing = machine.missing_packages(repository.get("packages", [])) if way.method == "repository" else []
+    installed = installed_packages(params["version"])
+    remarks = []
+    if repository.get("other_file") and (missing or reported["install"]):
+        remarks.append(f"{repository['other_file']} names NVIDIA's repository already; it is used as it is")
+    if params["driver"] == "present" and not gpu:
+        remarks.append("cuda_driver is present, and this host shows no NVIDIA GPU: no driver is installed")
+    module.exit_json(
+        changed=False,
+        method=way.method,
+        why=way.why,
+        home=way.home,
+        whole=any(kit.whole and kit.version == params["version"] and kit.home == way.home for kit in found),
+        toolkits=[toolkit.as_dict() for toolkit in found],
+        link=cuda_toolkits.link_target(),
+        problems=[*way.problems, *([] if reported["install"] else reported["problems"])],
+        remarks=remarks,
+        gpu=gpu,
+        driver=reported,
+        repository=repository,
+        missing_packages=missing,
+        installed=installed,
+        unheld=[name for name, want in installed.items() if want == "install"],
+    )
+
+
+if __name__ == "__main__":
+    main()
