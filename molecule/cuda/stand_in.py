@@ -211,6 +211,7 @@ def main() -> None:
         toolkit(debian, FULL, "12.8.93")
         sign(debian, key)
         return
+    folder.mkdir(exist_ok=True)
     fingerprint = make_key(key, "cudatools")
     make_key(strange, "somebody")
     debian.mkdir(parents=True)
