@@ -228,14 +228,14 @@ def source_file(folder: str, url: str, ours: str) -> str:
 
 
 def installed_packages(version: str) -> dict[str, str]:
-    """The toolkit's installed packages, with `hold` where dpkg holds one. NVIDIA ends their names in the version."""
+    """The toolkit's installed packages, with `hold` where dpkg holds one. NVIDIA's names have the version."""
     if shutil.which("dpkg-query"):
         command = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status} ${db:Status-Want}\n"]
     else:
         command = ["rpm", "--query", "--all", "--queryformat", "%{NAME} installed -\n"]
-    suffix = "-" + version.replace(".", "-")
+    theirs = re.compile(rf"-{version.replace('.', '-')}(-|$)")
     rows = [line.split() for line in commands.run(command, timeout=machine.PROBE_SECONDS).stdout.splitlines()]
-    return {row[0]: row[2] for row in rows if len(row) == 3 and row[0].endswith(suffix) and row[1] == "installed"}
+    return {row[0]: row[2] for row in rows if len(row) == 3 and theirs.search(row[0]) and row[1] == "installed"}
 
 
 def driver_report(params: dict, survey: nvidia.Survey, hardware: list[str], state: driver.KernelState) -> dict:

@@ -47,6 +47,17 @@ options:
       - Each has a C(manager), V(apt) or V(dnf), and the C(packages) that are needed there.
     type: dict
     required: true
+  cuda_home:
+    description:
+      - Folder of the CUDA toolkit, looked at besides those in C(/usr/local).
+    type: path
+    default: /usr/local/cuda
+  driver:
+    description:
+      - With V(present) a missing driver is no problem, because it will be installed.
+    type: str
+    choices: [check, present]
+    default: check
   disk_gb:
     description:
       - Free space, in 10^9 bytes, that a new environment needs. An environment that is there needs a tenth of it.
@@ -132,6 +143,11 @@ remarks:
   returned: always
   type: list
   elements: str
+table:
+  description: What was seen, as lines for people.
+  returned: always
+  type: list
+  elements: str
 machine:
   description: What was seen. Distribution, kernel, Python, disk, memory, GPUs, the environment and its owner.
   returned: always
@@ -168,12 +184,18 @@ import os
 import pwd
 import shutil
 import sys
+from urllib.error import HTTPError
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.urls import open_url
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    conda_engines,
+    cuda_toolkits,
     distributions,
+    driver,
     gpu_presence,
     machine,
+    machine_table,
     nvidia,
     torch_values,
 )
@@ -189,6 +211,9 @@ def look(params: dict) -> dict:
     """What the machine is and has."""
     python = machine.find_python(params["python"] or f"{sys.version_info[0]}.{sys.version_info[1]}")
     environment = machine.environment_state(params["environment"])
+    there = environment["state"] == "environment"
+    torch = distributions.installed(params["environment"]).get("torch") if there else None
+    gpus = look_at_gpus()
     return {
         "distribution": machine.distribution(),
         "kernel": os.uname().release,
@@ -198,8 +223,15 @@ def look(params: dict) -> dict:
         "python_version": environment["python"] or (machine.python_version(python) if python else None),
         "disk_free_gb": round(machine.free_gb(params["environment"]), 1),
         "memory_gb": round(machine.memory_gb() or 0, 1),
-        "gpus": look_at_gpus(),
-        "environment": {"path": params["environment"], **environment},
+        "gpus": gpus,
+        "driver": {"version": gpus["survey"].driver, **driver.kernel_state().as_dict()},
+        "toolkits": [kit.as_dict() for kit in cuda_toolkits.survey(params["cuda_home"])],
+        "conda": conda_engines.candidates(os.path.expanduser("~/miniforge3")),
+        "environment": {
+            "path": params["environment"],
+            **environment,
+            "torch": torch.version if torch else None,
+        },
     }
 
 
@@ -223,13 +255,15 @@ def gpu_findings(params: dict, seen: dict) -> tuple[list[str], list[str]]:
     problems, remarks = nvidia.preflight(survey, cuda, architectures, params["flashinfer"])
     if survey.absent and gpus["hardware"]:
         problems.append(f"GPU: expected an answer from nvidia-smi for {gpus['hardware'][0]}: {survey.absent}")
+        kernel = {name: seen["driver"][name] for name in ("loaded", "nouveau", "secure_boot")}
+        problems += driver.hindrances(driver.KernelState(**kernel))
     elif survey.problem and not gpus["hardware"]:
         # An nvidia-smi that came with an image, and no GPU behind it.
         problems, remarks = [], [*problems, *remarks]
     if params["gpu"] == "required" and not survey.gpus and not problems:
         why = survey.absent or survey.problem
         problems.append(f"GPU: expected an NVIDIA GPU, found none ({why}); set stack_gpu to auto to do without")
-    if params["gpu"] == "ignored":
+    if params["gpu"] == "ignored" or (params["driver"] == "present" and (survey.absent or survey.problem)):
         return [], [*problems, *remarks]
     return problems, remarks
 
@@ -303,6 +337,24 @@ def index_problem(params: dict, python: str, folder: str) -> str | None:
     )
 
 
+def unreachable(sources: dict) -> str | None:
+    """Why a package index that was named does not answer at all. What it has is asked by uv, once uv is there."""
+    url = sources.get("default_index")
+    if not url or sources.get("offline"):
+        return None
+    try:
+        open_url(url, timeout=15, ca_path=sources.get("ca_bundle") or None).close()
+    except HTTPError:
+        return None  # it answers; that its root is no page is its own affair
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        return (
+            f"index: expected an answer from {url}, found none ({reason}); check the network, or correct "
+            "stack_default_index"
+        )
+    return None
+
+
 def read_evidence(folder: str | None) -> dict | None:
     if not folder:
         return None
@@ -338,6 +390,8 @@ def main() -> None:
             "backend": {"type": "str", "choices": ["venv", "conda"], "default": "venv"},
             "python": {"type": "str", "default": ""},
             "platforms": {"type": "dict", "required": True},
+            "cuda_home": {"type": "path", "default": "/usr/local/cuda"},
+            "driver": {"type": "str", "choices": ["check", "present"], "default": "check"},
             "disk_gb": {"type": "float", "default": 30},
             "uv": {"type": "path"},
             "probe_requirement": {"type": "str"},
@@ -359,17 +413,23 @@ def main() -> None:
     missing = machine.missing_packages(platform.get("packages", []))
     gpu_problems, remarks = gpu_findings(params, seen)
     seen["gpus"]["survey"] = seen["gpus"]["survey"].as_dict()
+    if seen["architecture"] == "aarch64":
+        remarks.append(machine_table.AARCH64)
     problems = find_problems(params, seen) + gpu_problems + privilege_problems(missing)
     uv_version = machine.uv_version(params["uv"]) if params["uv"] else ""
     # An environment that is there may need nothing from the index; then its plan will tell.
     asks_index = not_converged and seen["environment"]["state"] != "environment" and params["probe_requirement"]
-    if asks_index and uv_version and not problems:
+    found = None
+    if not_converged:
+        found = unreachable(params["sources"])
+    if asks_index and uv_version and not found and not problems:
         found = index_problem(params, seen["python"], module.tmpdir)
-        problems += [found] if found else []
+    problems += [found] if found else []
     module.exit_json(
         changed=False,
         problems=problems,
         remarks=remarks,
+        table=machine_table.lines(seen, params["sources"]),
         machine=seen,
         missing_packages=missing,
         package_manager=platform.get("manager"),

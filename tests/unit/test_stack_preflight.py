@@ -7,7 +7,7 @@ import json
 import os
 
 import pytest
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, machine, nvidia
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, machine, machine_table, nvidia
 from ansible_collections.ocrfleet.gpu_stack.plugins.modules import stack_preflight
 from made_environment import SITE, make_environment
 
@@ -161,39 +161,61 @@ V100 = L4.replace("8.9", "7.0").replace("NVIDIA L4", "Tesla V100")
 P100 = L4.replace("8.9", "6.0").replace("NVIDIA L4", "Tesla P100")
 HANGS = {"problem": "nvidia-smi did not end within 20 s: a driver or GPU hangs"}
 NONE = {"absent": "nvidia-smi is not on PATH"}
+KERNEL = {"version": "", "loaded": False, "nouveau": False, "secure_boot": None}
+BLOCKED = {**KERNEL, "nouveau": True, "secure_boot": True}
 
 
 @pytest.mark.parametrize(
-    ("params", "found", "hardware", "problems", "remarks"),
+    ("params", "found", "hardware", "problems", "remarks", "kernel"),
     [
-        ({}, survey(L4), CARD, [], []),
-        ({}, survey(**NONE), [], [], []),
-        (
-            {"gpu": "required"},
-            survey(**NONE),
-            [],
-            ["GPU: expected an NVIDIA GPU, found none (nvidia-smi is not on"],
-            [],
-        ),
-        ({}, survey(**NONE), CARD, ["GPU: expected an answer from nvidia-smi for /dev/nvidia0"], []),
-        ({}, survey(**HANGS), CARD, ["GPU: nvidia-smi did not end within 20 s"], []),
-        ({}, survey(**HANGS), [], [], ["GPU: nvidia-smi did not end within 20 s"]),
-        ({"gpu": "required"}, survey(**HANGS), [], ["GPU: expected an NVIDIA GPU"], ["GPU: nvidia-smi did not end"]),
-        ({}, survey(OLD), CARD, ["driver: CUDA 12.8 needs 525.60.13 or newer, found 470.256.02"], []),
-        ({"gpu": "ignored"}, survey(OLD), CARD, [], ["driver: CUDA 12.8 needs 525.60.13"]),
-        ({}, survey(P100), CARD, ["GPU 0 (Tesla P100): its compute cap", "GPU 0 (Tesla P100): FlashInfer needs"], []),
-        ({}, survey(V100), CARD, ["GPU 0 (Tesla V100): FlashInfer needs compute capability 7.5, found 7.0"], []),
-        ({"flashinfer": False}, survey(V100), CARD, [], []),
-        ({}, survey(L4, L4.replace("0, N", "1, N", 1)), CARD, [], ["2 GPUs: the first visible one is used"]),
-        ({}, survey(MIG), CARD, ["MIG is on and there is no instance"], ["GPU 0 (NVIDIA L4)"]),
-        ({}, survey(MIG, mig_instances=2), CARD, [], ["GPU 0 (NVIDIA L4): MIG is on"]),
-        ({}, survey(BUSY), CARD, [], ["GPU 0 (NVIDIA L4): in use by processes that cannot be"]),
+        row if len(row) == 6 else (*row, KERNEL)
+        for row in [
+            ({}, survey(L4), CARD, [], []),
+            # Told as well: what keeps the driver from loading.
+            ({}, survey(**NONE), CARD, ["GPU: expected an answer", "nouveau:", "Secure Boot:"], [], BLOCKED),
+            # It will be installed.
+            ({"driver": "present"}, survey(**NONE), CARD, [], ["GPU: expected an answer"]),
+            ({"driver": "present"}, survey(P100), CARD, ["GPU 0 (Tesla P100): its", "GPU 0 (Tesla P100): Fl"], []),
+            ({}, survey(**NONE), [], [], []),
+            (
+                {"gpu": "required"},
+                survey(**NONE),
+                [],
+                ["GPU: expected an NVIDIA GPU, found none (nvidia-smi is not on"],
+                [],
+            ),
+            ({}, survey(**NONE), CARD, ["GPU: expected an answer from nvidia-smi for /dev/nvidia0"], []),
+            ({}, survey(**HANGS), CARD, ["GPU: nvidia-smi did not end within 20 s"], []),
+            ({}, survey(**HANGS), [], [], ["GPU: nvidia-smi did not end within 20 s"]),
+            (
+                {"gpu": "required"},
+                survey(**HANGS),
+                [],
+                ["GPU: expected an NVIDIA GPU"],
+                ["GPU: nvidia-smi did not end"],
+            ),
+            ({}, survey(OLD), CARD, ["driver: CUDA 12.8 needs 525.60.13 or newer, found 470.256.02"], []),
+            ({"gpu": "ignored"}, survey(OLD), CARD, [], ["driver: CUDA 12.8 needs 525.60.13"]),
+            (
+                {},
+                survey(P100),
+                CARD,
+                ["GPU 0 (Tesla P100): its compute cap", "GPU 0 (Tesla P100): FlashInfer needs"],
+                [],
+            ),
+            ({}, survey(V100), CARD, ["GPU 0 (Tesla V100): FlashInfer needs compute capability 7.5, found 7.0"], []),
+            ({"flashinfer": False}, survey(V100), CARD, [], []),
+            ({}, survey(L4, L4.replace("0, N", "1, N", 1)), CARD, [], ["2 GPUs: the first visible one is used"]),
+            ({}, survey(MIG), CARD, ["MIG is on and there is no instance"], ["GPU 0 (NVIDIA L4)"]),
+            ({}, survey(MIG, mig_instances=2), CARD, [], ["GPU 0 (NVIDIA L4): MIG is on"]),
+            ({}, survey(BUSY), CARD, [], ["GPU 0 (NVIDIA L4): in use by processes that cannot be"]),
+        ]
     ],
 )
-def test_what_is_wrong_with_the_gpu(params, found, hardware, problems, remarks):
+def test_what_is_wrong_with_the_gpu(params, found, hardware, problems, remarks, kernel):
     defaults = {"environment": "/nonexistent", "gpu": "auto", "cuda": "12.8", "architectures": ["sm_70", "sm_80"]}
-    seen_ = {"gpus": {"survey": found, "hardware": hardware}}
-    texts = stack_preflight.gpu_findings({**defaults, "flashinfer": True, **params}, seen_)
+    seen_ = {"gpus": {"survey": found, "hardware": hardware}, "driver": kernel}
+    texts = stack_preflight.gpu_findings({**defaults, "flashinfer": True, "driver": "check", **params}, seen_)
     for said, expected in zip(texts, (problems, remarks)):
         assert len(said) == len(expected), said
         for text, start in zip(said, expected):
@@ -206,5 +228,41 @@ def test_the_cuda_version_of_an_environments_own_torch_counts(tmp_path):
         "from typing import Optional\n__all__ = ['cuda']\ndebug = False\ncuda: Optional[str] = '13.0'\n"
     )
     params = {"environment": str(tree), "gpu": "auto", "cuda": "12.8", "architectures": ["sm_70"], "flashinfer": True}
-    problems, _remarks = stack_preflight.gpu_findings(params, {"gpus": {"survey": survey(L4), "hardware": CARD}})
+    seen_ = {"gpus": {"survey": survey(L4), "hardware": CARD}, "driver": KERNEL}
+    problems, _remarks = stack_preflight.gpu_findings({**params, "driver": "check"}, seen_)
     assert problems == ["driver: CUDA 13.0 needs 580.65.06 or newer, found 550.54.15; install a newer driver"]
+
+
+def test_the_table_has_every_line():
+    seen_ = {
+        **seen(environment={**THERE, "torch": "2.8.0"}),
+        "architecture": "x86_64",
+        "kernel": "6.1.0",
+        "python_version": "3.11",
+        "memory_gb": 67.4,
+        "gpus": {"devices": [], "absent": "nvidia-smi is not on PATH", "problem": ""},
+        "driver": BLOCKED,
+        "toolkits": [{"home": "/usr/local/cuda-12.4", "version": "12.4"}],
+        "conda": [],
+    }
+    assert machine_table.lines(seen_, {"default_index": "https://mirror/simple"}) == [
+        "distribution   debian-12, x86_64",
+        "kernel         6.1.0",
+        "driver         none, nouveau, Secure Boot",
+        "GPUs           nvidia-smi is not on PATH",
+        "disk           80 GB free",
+        "memory         67 GB",
+        "Python         3.11 (/usr/bin/python3.11)",
+        "conda          none",
+        "CUDA toolkits  12.4 in /usr/local/cuda-12.4",
+        "environment    /srv/env, venv environment",
+        "PyTorch        2.8.0",
+        "packages from  https://mirror/simple",
+    ]
+
+
+def test_an_index_that_does_not_answer_is_told():
+    problem = stack_preflight.unreachable({"default_index": "http://127.0.0.1:9/simple"})
+    assert problem.startswith("index: expected an answer from http://127.0.0.1:9/simple, found none")
+    assert stack_preflight.unreachable({"default_index": "http://127.0.0.1:9/simple", "offline": True}) is None
+    assert stack_preflight.unreachable({}) is None
