@@ -64,9 +64,7 @@ def make_key(home: Path, name: str) -> str:
     return next(line.split(":")[9] for line in colons.splitlines() if line.startswith("fpr:"))
 
 
-def deb(
-    repository: Path, name: str, version: str, files: dict[str, str], depends: str = "", postinst: str = ""
-) -> None:
+def deb(repository: Path, name: str, version: str, files: dict[str, str], depends: str = "", **scripts: str) -> None:
     tree = repository / "tree"
     for path, text in files.items():
         file = tree / path.lstrip("/")
@@ -80,9 +78,9 @@ def deb(
         + (f"Depends: {depends}\n" if depends else "")
         + "Description: stand-in for NVIDIA's package of this name\n"
     )
-    if postinst:
-        (control / "postinst").write_text(f"#!/bin/sh\nset -e\n{postinst}\n")
-        (control / "postinst").chmod(0o755)
+    for script, text in scripts.items():
+        (control / script).write_text(f"#!/bin/sh\nset -e\n{text}\n")
+        (control / script).chmod(0o755)
     run("dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(tree), str(repository / f"{name}_{version}_amd64.deb"))
     shutil.rmtree(tree)
 
@@ -108,7 +106,8 @@ def toolkit(repository: Path, release: str, version: str) -> None:
     # NVIDIA's package of this name turns the link, the newest release with the highest priority.
     turn = f"update-alternatives --install /usr/local/cuda cuda {home} {int(major) * 10 + int(minor)}"
     common = f"cuda-toolkit-{suffix}-config-common"
-    deb(repository, common, f"{version}-1", {}, postinst=turn)
+    leave = f'[ "$1" = upgrade ] || update-alternatives --remove cuda {home}'
+    deb(repository, common, f"{version}-1", {}, postinst=turn, prerm=leave)
     deb(repository, f"cuda-nvcc-{suffix}", f"{version}-1", nvcc, depends=common)
     for name in names(release, "dev"):
         deb(repository, name, f"{version}-1", contents(name, release))
