@@ -99,6 +99,10 @@ coverage: env ## What the unit tests reach of plugins/ and src/, branches counte
 docs: env ## Build the documentation as a static site, build/docs/html/index.html
 	python tools/build_docs.py build/docs
 
+.PHONY: browser
+browser: env ## Look at the reports in a real browser (installs chromium where it is missing and this is root)
+	tests/browser/run
+
 .PHONY: build
 build: env ## Build the collection into dist/
 	@rm -rf dist

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import xml.etree.ElementTree as ElementTree
+from typing import Any
 
 DOCUMENTATION = r"""
 name: junit
@@ -88,7 +89,7 @@ def speedup_plot(comparisons: list[dict]) -> str:
     from matplotlib.figure import Figure
 
     grey = "#7d8590"  # read on light and on dark pages
-    settings = {
+    settings: Any = {
         "svg.hashsalt": "ocrfleet",
         "svg.fonttype": "none",
         "text.parse_math": False,

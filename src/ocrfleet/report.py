@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
 import os
 from collections import Counter
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +68,10 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1b1f24; }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0 2rem; }
 th, td { text-align: left; padding: .3rem .7rem; border-bottom: 1px solid #d8dee4; vertical-align: top; }
-td { overflow-wrap: anywhere; }
+td { overflow-wrap: break-word; }
+.wide { overflow-x: auto; } #hosts th { cursor: pointer; } #hosts th::after { content: " \\2195"; opacity: .5; }
+#hosts th[aria-sort=ascending]::after { content: " \\2191"; }
+#hosts th[aria-sort=descending]::after { content: " \\2193"; }
 .good { color: #116329; } .bad { color: #a40e26; font-weight: 600; }
 @media (prefers-color-scheme: dark) {
   body { background: #0d1117; color: #e6edf3; } th, td { border-color: #30363d; }
@@ -74,10 +80,12 @@ td { overflow-wrap: anywhere; }
 """
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def _table(head: list[str], rows: list[list[str]], name: str = "") -> str:
     top = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in head)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table>"
+    return (
+        f'<div class="wide"><table id="{name}"><thead>' + f"<tr>{top}</tr></thead><tbody>\n{body}</tbody></table></div>"
+    )
 
 
 def _state(state: str) -> str:
@@ -91,7 +99,10 @@ def _text(value: object) -> str:
 
 
 def page(data: dict[str, Any]) -> str:
-    """One file without scripts or anything fetched; every text in it is escaped."""
+    """One file, nothing fetched, every text in it escaped. Only its own script runs: it sorts and filters the hosts."""
+    script = resources.files("ocrfleet").joinpath("host_table.js").read_text(encoding="utf-8")
+    hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{hashed}'"
     waves = [
         [
             f"{wave['number']}{' canary' if wave['canary'] else ''}",
@@ -122,11 +133,14 @@ def page(data: dict[str, Any]) -> str:
     title = f"Rollout {_text(data['id'])}"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body>\n'
         f"<h1>{title}</h1><p>{_state(data['state'])} {_text(data['note'])}</p>\n"
         f"<p>{', '.join(f'{number} {_state(state)}' for state, number in data['states'].items())}</p>\n"
         f"<h2>Waves</h2>{_table(['wave', 'baseline', 'state', 'hosts', 'time', 'result'], waves)}\n"
         f"<h2>Checklist</h2>{_table(['check', 'passed', 'failed', 'not run'], checks)}\n"
-        f"<h2>Hosts</h2>{_table(['host', 'wave', 'state', 'time', 'PyTorch', 'FlashInfer', 'what was said'], hosts)}\n"
-        "</body></html>\n"
+        '<h2>Hosts</h2><p><label>Show hosts with <input id="filter" type="search" placeholder="failed"></label> '
+        '<span id="shown"></span></p>\n'
+        f"{_table(['host', 'wave', 'state', 'time', 'PyTorch', 'FlashInfer', 'what was said'], hosts, 'hosts')}\n"
+        f"<script>{script}</script></body></html>\n"
     )

@@ -92,7 +92,7 @@ def test_the_report_of_thirty_hosts(ocrfleet: Any, folder: Path) -> None:
     files = sorted(folder.glob("rollouts/*/fleet.*"))
     assert [path.name for path in files] == ["fleet.html", "fleet.json"]
     page = files[0].read_text()
-    assert "<script" not in page
+    assert page.count("<script") == 1
     assert "&lt;script&gt;alert(1)&lt;/script&gt; [bold red]x[/]" in page
     assert "\x1b" not in page
     assert page.count("<tr>") >= 30

@@ -1,0 +1,132 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pages in a real browser, at the width of a phone and of a desktop: success, failure with restore, a fleet of 30.
+
+Each page is shown in a frame of that width. A probe in it (the page's own policy is taken out, or the probe could
+not run) reports what the browser laid out. Screenshots land in tests/browser/screenshots.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests/unit"))
+
+import test_report  # noqa: E402
+
+from ocrfleet import report as fleet_report  # noqa: E402
+
+WIDTHS = {"phone": 390, "desktop": 1280}
+PROBE = """
+const seen = {width: innerWidth, content: document.documentElement.scrollWidth, text: document.body.innerText,
+  plots: [...document.querySelectorAll("svg")].map((svg) => svg.getBoundingClientRect().width)};
+const table = document.getElementById("hosts");
+if (table) {
+  const visible = () => [...table.tBodies[0].rows].filter((row) => row.getClientRects().length);
+  seen.rows = visible().length;
+  const field = document.getElementById("filter");
+  field.value = "FAILED"; field.dispatchEvent(new Event("input"));
+  seen.filtered = visible().map((row) => row.cells[0].textContent);
+  seen.counted = document.getElementById("shown").textContent;
+  field.value = ""; field.dispatchEvent(new Event("input"));
+  table.tHead.rows[0].cells[0].click(); seen.up = visible()[0].cells[0].textContent;
+  table.tHead.rows[0].cells[0].click(); seen.down = visible()[0].cells[0].textContent;
+}
+parent.postMessage(JSON.stringify(seen), "*");
+"""
+HARNESS = """<!doctype html><style>body {{ margin: 0 }} iframe {{ border: 0; display: block }}</style>
+<script>
+addEventListener("message", (event) => {{ document.getElementById("seen").textContent = event.data; }});
+</script>
+<iframe src="{page}" width="{width}" height="{height}"></iframe><pre id="seen" hidden></pre>"""
+
+
+def browse(page: str, name: str, width: str, folder: Path) -> dict:
+    """What the browser makes of a page; leaves a screenshot."""
+    probed = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+    (folder / "page.html").write_text(probed + f"<script>{PROBE}</script>", encoding="utf-8")
+    harness = folder / "harness.html"
+    harness.write_text(HARNESS.format(page="page.html", width=WIDTHS[width], height=1600), encoding="utf-8")
+    shots = Path(__file__).parent / "screenshots"
+    shots.mkdir(exist_ok=True)
+    common = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile"]
+    common += [f"--window-size={max(WIDTHS[width], 500)},1600", "--hide-scrollbars", "--virtual-time-budget=2000"]
+    subprocess.run(
+        [*common, f"--screenshot={shots}/{name}-{width}.png", harness.as_uri()],
+        check=True,
+        timeout=90,
+        capture_output=True,
+    )
+    done = subprocess.run(
+        [*common, "--dump-dom", harness.as_uri()], check=True, timeout=90, capture_output=True, text=True
+    )
+    found = re.search(r'<pre id="seen"[^>]*>(.*?)</pre>', done.stdout, re.DOTALL)
+    assert found and found[1], done.stdout + done.stderr
+    return json.loads(html.unescape(found[1]))
+
+
+def fleet(hosts: int) -> dict:
+    states = ["converted"] * (hosts - 2) + ["failed", "unreachable"]
+    return {
+        "id": "20261125-1",
+        "state": "stopped",
+        "note": "a host failed",
+        "states": {"converted": hosts - 2, "failed": 1, "unreachable": 1},
+        "waves": [
+            {"number": 1, "canary": True, "cohort": "abc", "state": "passed", "hosts": 1, "seconds": 90, "states": {}},
+        ],
+        "hosts": [
+            {
+                "name": f"gpu-{number:02}.example",
+                "wave": 1 + number // 10,
+                "state": states[number],
+                "seconds": 90 + number,
+                "message": "FlashInfer imports: expected 0.3.1" if states[number] == "failed" else "",
+                "figures": "",
+                "evidence": {"versions": {"torch": "2.8.0+cu128", "flashinfer": "0.3.1"}},
+            }
+            for number in range(hosts)
+        ],
+        "checks": [{"title": "PyTorch is still 2.8.0+cu128", "passed": hosts - 1, "not_run": 1}],
+    }
+
+
+@pytest.fixture(scope="module", params=["success", "failure"])
+def host_page(request, tmp_path_factory):
+    evidence = json.loads(json.dumps(test_report.EVIDENCE))
+    if request.param == "success":
+        evidence.update(result="verified", failure="", changed=[])
+        evidence["checks"] = [check for check in evidence["checks"] if check["status"] != "failed"]
+    folder = tmp_path_factory.mktemp(request.param)
+    test_report.report(folder, evidence)
+    return request.param, (folder / "control/localhost/report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_hosts_page(host_page, width, tmp_path):
+    name, page = host_page
+    seen = browse(page, name, width, tmp_path)
+    assert seen["width"] == WIDTHS[width]
+    assert seen["content"] <= seen["width"], "the page scrolls sideways"
+    assert [250 < plot <= seen["width"] for plot in seen["plots"]] == [True]
+    assert "this host has no NVIDIA GPU" in seen["text"]
+    assert ("expected 0.3.2" in seen["text"]) == (name == "failure")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_page_of_a_fleet_of_thirty(width, tmp_path):
+    seen = browse(fleet_report.page(fleet(30)), "fleet", width, tmp_path)
+    assert seen["content"] <= seen["width"], "the page scrolls sideways"
+    assert seen["rows"] == 30
+    assert seen["filtered"] == ["gpu-28.example"]
+    assert seen["counted"] == "1 of 30 hosts"
+    assert (seen["up"], seen["down"]) == ("gpu-00.example", "gpu-29.example")
