@@ -26,7 +26,7 @@ import test_report  # noqa: E402
 from ocrfleet import report as fleet_report  # noqa: E402
 
 WIDTHS = {"phone": 390, "desktop": 1280}
-PROBE = """
+PROBE = """{
 const seen = {width: innerWidth, content: document.documentElement.scrollWidth, text: document.body.innerText,
   plots: [...document.querySelectorAll("svg")].map((svg) => svg.getBoundingClientRect().width)};
 const table = document.getElementById("hosts");
@@ -42,7 +42,7 @@ if (table) {
   table.tHead.rows[0].cells[0].click(); seen.down = visible()[0].cells[0].textContent;
 }
 parent.postMessage(JSON.stringify(seen), "*");
-"""
+}"""
 HARNESS = """<!doctype html><style>body {{ margin: 0 }} iframe {{ border: 0; display: block }}</style>
 <script>
 addEventListener("message", (event) => {{ document.getElementById("seen").textContent = event.data; }});
