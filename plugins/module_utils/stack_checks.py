@@ -374,6 +374,8 @@ class Checks:
         for verdict in self.verdicts.values():
             if verdict.status == FAILED and verdict.name in item["needs"]:
                 return f"needs {verdict.name}, which failed"
+        if "olmocr" not in self.installed:
+            return "OlmOCR is not installed here"
         if item["server"]:
             return None
         if not self.gpu:

@@ -61,7 +61,7 @@ class Sources:
         if self.default_index:
             env["UV_DEFAULT_INDEX"] = self.default_index
         if self.find_links:
-            env["UV_FIND_LINKS"] = " ".join(self.find_links)
+            env["UV_FIND_LINKS"] = ",".join(self.find_links)
         if self.offline:
             env["UV_OFFLINE"] = "1"
         if self.ca_bundle:

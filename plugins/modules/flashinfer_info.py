@@ -23,7 +23,8 @@ options:
   env:
     description:
       - Environment variables that OlmOCR is started with, for example C(VLLM_USE_FLASHINFER_SAMPLER) or C(CUDA_HOME).
-      - They are added to those of this module's own process.
+      - They are added to those of this module's own process, and to what the environment's activation sets
+        (M(ocrfleet.gpu_stack.activation)).
     type: dict
     default: {}
   timeout:
@@ -197,6 +198,7 @@ import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    activation,
     distributions,
     flashinfer_install,
     flashinfer_policy,
@@ -208,7 +210,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
 def look(stage: staging.Stage, env: dict[str, str], timeout: float, scratch: str) -> dict:
     """Everything that can be found out, without any judgement."""
     installed = distributions.installed(stage.tree)
-    variables = {**os.environ, **env}
+    variables = {**os.environ, **activation.read(stage.tree), **env}
     site = os.path.dirname(installed["flashinfer-python"].path) if "flashinfer-python" in installed else ""
     package = os.path.join(site, "flashinfer") if site else ""
     vllm = installed["vllm"].version if "vllm" in installed else ""

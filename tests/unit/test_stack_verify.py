@@ -452,8 +452,14 @@ def test_document_waits_for_what_it_needs(with_pipeline: Environment, tmp_path: 
     assert (verdict.status, verdict.reason) == ("not_run", "needs torch, which failed")
 
 
+def test_document_without_olmocr_is_not_run(environment: Environment, tmp_path: Path) -> None:
+    verdict = run(environment, tmp_path, [document(server="http://127.0.0.1:9/v1")], ["a GPU"])["document"]
+    assert (verdict.status, verdict.reason) == ("not_run", "OlmOCR is not installed here")
+
+
 def test_document_without_poppler(environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document_check.shutil, "which", lambda tool: None)
+    environment.add("olmocr", "0.4.2")
     verdict = run(environment, tmp_path, [document(server="http://127.0.0.1:9/v1")])["document"]
     assert verdict.reason == "pdfinfo and pdftoppm not found on PATH: install poppler-utils"
 

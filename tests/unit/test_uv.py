@@ -105,13 +105,13 @@ def test_what_is_installed_is_what_is_locked(tool, tmp_path):
 
 
 def test_settings_reach_uv_and_defaults_do_not(tool, tmp_path):
-    tool(sources=uv.Sources("https://mirror.example/simple", (), ("/wheels",), True, "/ca.pem"), cache="/c").changes(
-        [], []
-    )
+    tool(
+        sources=uv.Sources("https://mirror.example/simple", (), ("/wheels", "/more"), True, "/ca.pem"), cache="/c"
+    ).changes([], [])
     env = (tmp_path / "env").read_text().splitlines()
     for line in (
         "UV_DEFAULT_INDEX=https://mirror.example/simple",
-        "UV_FIND_LINKS=/wheels",
+        "UV_FIND_LINKS=/wheels,/more",
         "UV_OFFLINE=1",
         "SSL_CERT_FILE=/ca.pem",
         "UV_CACHE_DIR=/c",
