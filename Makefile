@@ -20,6 +20,7 @@ help: ## Show this help
 	@echo '  STACK_ROOT        the folder that holds the stack: $(STACK_ROOT) (site, clean-stack)'
 	@echo '  SCENARIO          one molecule scenario instead of all (molecule)'
 	@echo '  FAULTS_KILLS      how many kills: $(FAULTS_KILLS); 200 is the full run (test-faults)'
+	@echo '  WHEELS, OUT       folders for the wheels and the results; FI_VERSION, the FlashInfer release (test-gpu)'
 	@echo '  PYTHON            the Python, 3.11 or newer, that .venv is made with (env)'
 
 ##@ Use
@@ -74,6 +75,10 @@ molecule: env ## Molecule scenarios on local test hosts, by SSH
 	tests/hosts/molecule $(if $(SCENARIO),--scenario-name $(SCENARIO),--all)
 
 ##@ Measure
+
+.PHONY: test-gpu
+test-gpu: ## On a GPU host without network: FlashInfer on clones of the PyTorch environment found there, from WHEELS
+	python3 tests/gpu/run.py "$(WHEELS)" "$(OUT)" $(if $(FI_METHOD),--method $(FI_METHOD)) $(if $(FI_VERSION),--flashinfer $(FI_VERSION))
 
 .PHONY: bench-transaction
 bench-transaction: env ## Time freeze, clone, promote, restore beside the ways by hand, on a copy of the stack's environment

@@ -2,36 +2,44 @@
 # Copyright (c) 2026 The ocrfleet.gpu_stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Try gpu_smoke, flashinfer_info and kernel_pack on a real GPU, in one call and without network.
+"""Apply FlashInfer on a real GPU with playbooks/flashinfer.yml, in one call and without network, and prove it right.
 
-    python3 tests/gpu/run.py WHEELS OUT
+    python3 tests/gpu/run.py WHEELS OUT [--environment PREFIX] [--method METHOD] [--flashinfer VERSION]
 
-WHEELS is a folder with ansible-core and FlashInfer and what both need beyond the Python that runs this, which must have
-PyTorch. Its environment is cloned twice, and only the clones are changed. OUT gets results.json and results.md.
-The exit code is 0 when every check passed.
+WHEELS is a folder with uv, ansible-core and FlashInfer and what each needs beyond the environment. PREFIX, the
+environment of the Python that runs this unless named, must have PyTorch; it is cloned, and only the clones are changed.
+OUT gets results.json, results.md and transcript.txt. The exit code is 0 when every check passed.
 """
 
 from __future__ import annotations
 
+import argparse
+import csv
 import datetime
-import glob
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+import zipfile
+from pathlib import Path
 
-REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-WORK = os.environ.get("GPU_TEST_WORK", "/tmp/gpu-test")  # noqa: S108
+REPOSITORY = Path(__file__).resolve().parents[2]
+WORK = Path(os.environ.get("GPU_TEST_WORK", "/tmp/gpu-test"))  # noqa: S108
+CONTROL = WORK / "control"
+PACKS = WORK / "kernel-packs"
+DESCRIBED = WORK / "described"
 TORCH_KERNELS = ["torch_matmul", "torch_attention", "triton_kernel"]
 FLASHINFER_KERNELS = ["flashinfer_decode", "flashinfer_prefill", "flashinfer_sampling"]
-CONTROL = ("ansible_core", "resolvelib", "cryptography", "cffi", "pycparser")
 # No nvcc, no ninja, and nothing at the place where FlashInfer would look for nvcc next.
 NO_COMPILER = {"PATH": "/usr/bin:/bin", "CUDA_HOME": "/nonexistent"}
+SABOTAGE = str(REPOSITORY / "tests/unit/fixtures/gpu/sabotage")
+ASK_TORCH = "import json, torch; print(json.dumps([torch.__version__, torch.version.cuda]))"
 
 checks: list[dict] = []
 figures: dict = {}
+options = argparse.Namespace()
 
 
 def check(name: str, good: object, seen: object) -> None:
@@ -39,40 +47,131 @@ def check(name: str, good: object, seen: object) -> None:
     print(f"{'ok  ' if good else 'FAIL'} {name}: {seen}", flush=True)
 
 
-def command(argv: list[str], **more: object) -> subprocess.CompletedProcess:
+def run(argv: list[str], **more: object) -> subprocess.CompletedProcess:
     return subprocess.run(argv, check=True, text=True, **more)  # type: ignore[call-overload,no-any-return]
 
 
-def clone(source: str, target: str) -> float:
+# --- the control environment and the clones ---------------------------------------------------------------------------
+
+
+def make_control() -> None:
+    """Ansible in an environment of its own, from the wheels alone."""
+    carried = WORK / "uv"
+    offline = ["--no-index", f"--find-links={options.wheels}"]
+    run([sys.executable, "-m", "pip", "install", "-q", *offline, "--no-deps", "--target", str(carried), "uv"])
+    uv = str(carried / "bin" / "uv")
+    run([uv, "venv", "-q", "--python", sys.executable, str(CONTROL)])
+    needed = ["ansible-core", "jmespath", "packaging", "uv"]
+    run([uv, "pip", "install", "-q", "--python", str(CONTROL / "bin" / "python"), *offline, *needed])
+
+
+def describe_installed() -> None:
+    """For each installed package a wheel that holds its metadata and nothing else, in a folder of their own.
+
+    The planner asks its sources about what is installed too. A site without network brings those wheels in its bundle;
+    here gigabytes of PyTorch are there already, and as nothing of theirs may move, only their metadata is ever read.
+    """
+    DESCRIBED.mkdir()
+    for metadata in Path(options.environment).glob("lib/python3*/site-packages/*.dist-info/METADATA"):
+        label = metadata.parent.name[: -len(".dist-info")]
+        with zipfile.ZipFile(DESCRIBED / f"{label}-py3-none-any.whl", "w") as wheel:
+            folder = metadata.parent.name
+            wheel.writestr(f"{folder}/METADATA", metadata.read_bytes())
+            wheel.writestr(f"{folder}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            wheel.writestr(f"{folder}/RECORD", "")
+
+
+def accept_local_edits(tree: Path) -> None:
+    """Write the clone's RECORDs anew where the image edited a file (a site's certificates, added to certifi's).
+
+    The collection refuses an environment whose files are not those of its packages, and rightly: that is a repair's
+    business. Here it is the given environment, and only the clone is told that these files are meant.
+    """
+    for record in tree.glob("lib/python3*/site-packages/*.dist-info/RECORD"):
+        lines, edited = [], False
+        for row in csv.reader(record.read_text(encoding="utf-8").splitlines()):
+            file = record.parents[1] / row[0]
+            if len(row) == 3 and row[2] and file.is_file() and file.stat().st_size != int(row[2]):
+                edited, row = True, [row[0], "", str(file.stat().st_size)]
+            lines.append(row)
+        if edited:
+            record.unlink()
+            with record.open("w", encoding="utf-8", newline="") as stream:
+                csv.writer(stream, lineterminator="\n").writerows(lines)
+
+
+def clone(name: str) -> str:
+    """A copy of the environment that is under no other's hand: files are links, what is written in place is not."""
+    source, target = Path(options.environment), WORK / "envs" / name
+    target.parent.mkdir(exist_ok=True)
     started = time.monotonic()
-    shutil.rmtree(target, ignore_errors=True)
-    if subprocess.run(["cp", "-al", source, target], stderr=subprocess.DEVNULL).returncode:
+    if subprocess.run(["cp", "-al", str(source), str(target)], stderr=subprocess.DEVNULL).returncode:
         shutil.rmtree(target, ignore_errors=True)
-        command(["cp", "-a", source, target])
-    # What is written in place must not be shared with the source.
-    command(["cp", "--remove-destination", os.path.join(source, "pyvenv.cfg"), os.path.join(target, "pyvenv.cfg")])
-    return round(time.monotonic() - started, 1)
+        run(["cp", "-a", str(source), str(target)])
+    run(["cp", "--remove-destination", str(source / "pyvenv.cfg"), str(target / "pyvenv.cfg")])
+    accept_local_edits(target)
+    figures["clone_seconds"] = round(time.monotonic() - started, 1)
+    return str(target)
+
+
+# --- Ansible ----------------------------------------------------------------------------------------------------------
+
+
+def control_env(more: dict[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    return {**kept, "LC_ALL": "C.UTF-8", "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), **more}
+
+
+def play(name: str, environment: str, variables: dict, env: dict[str, str], *flags: str) -> dict:
+    """Run playbooks/flashinfer.yml against one environment; return the exit code, what was said and the evidence."""
+    root = WORK / "stacks" / Path(environment).name
+    spoken = {
+        "stack_root": str(root),
+        "stack_environment": environment,
+        "stack_offline": True,
+        "stack_find_links": [options.wheels, str(DESCRIBED)],
+        "stack_disk_gb": 1,
+        # Neither is on a host without network: system packages, and an index for compiled kernels.
+        "__stack_platforms": {options.distribution: {"manager": "apt", "packages": []}},
+        "flashinfer_jit_cache_index": "",
+        "fi_method": options.method,
+        "fi_version": options.flashinfer,
+        "flashinfer_cuda_major": int(options.cuda.split(".")[0]),
+        "flashinfer_export_dir": str(WORK / "exports"),
+        "kernel_pack_store": str(PACKS),
+        "report_dir": str(WORK / "reports" / name),
+        "verify_expected_torch": options.torch,
+        "verify_expected_olmocr": "",
+        **variables,
+    }
+    argv = [str(CONTROL / "bin" / "ansible-playbook"), "-i", "inventories/local", "playbooks/flashinfer.yml"]
+    argv += ["-e", json.dumps(spoken), *flags]
+    evidence = root / "reports" / "evidence.json"
+    evidence.unlink(missing_ok=True)
+    started = time.monotonic()
+    done = subprocess.run(
+        argv, cwd=REPOSITORY, env=control_env(env), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    seconds = round(time.monotonic() - started, 1)
+    with (Path(options.out) / "transcript.txt").open("a", encoding="utf-8") as file:
+        file.write(f"==== {name}: rc {done.returncode}, {seconds} s\n$ {' '.join(argv)}\n{done.stdout}\n")
+    told = json.loads(evidence.read_text(encoding="utf-8")) if evidence.exists() else {}
+    by_name = {entry["name"]: entry for entry in told.get("checks", [])}
+    return {"rc": done.returncode, "said": done.stdout, "evidence": told, "checks": by_name, "seconds": seconds}
 
 
 def module(name: str, arguments: dict, *flags: str) -> dict:
     """Run one module by Ansible itself, and return its result."""
-    tree = os.path.join(WORK, "tree")
+    tree = WORK / "tree"
     shutil.rmtree(tree, ignore_errors=True)
-    env = {
-        **os.environ,
-        "LC_ALL": "C.UTF-8",
-        "PYTHONPATH": os.path.join(WORK, "control"),
-        "ANSIBLE_CONFIG": os.path.join(REPOSITORY, "ansible.cfg"),
-        "ANSIBLE_COLLECTIONS_PATH": os.path.join(REPOSITORY, "collections"),
-    }
-    argv = [sys.executable, "-m", "ansible", "adhoc", "localhost", "-i", "localhost,", "-c", "local", "-t", tree]
-    argv += ["-e", f"ansible_python_interpreter={sys.executable}", "-m", f"ocrfleet.gpu_stack.{name}"]
-    done = subprocess.run([*argv, "-a", json.dumps(arguments), *flags], env=env, text=True, capture_output=True)
-    try:
-        with open(os.path.join(tree, "localhost"), encoding="utf-8") as file:
-            return {**json.load(file), "failed": done.returncode != 0}  # the tree callback drops `failed`
-    except OSError:
-        sys.exit(f"ansible gave no result for {name}:\n{done.stdout}\n{done.stderr}")
+    argv = [str(CONTROL / "bin" / "ansible"), "localhost", "-i", "inventories/local", "-t", str(tree)]
+    argv += ["-m", f"ocrfleet.gpu_stack.{name}", "-a", json.dumps(arguments), *flags]
+    done = subprocess.run(argv, cwd=REPOSITORY, env=control_env({}), text=True, capture_output=True)
+    result = tree / "localhost"
+    if not result.exists():
+        raise RuntimeError(f"ansible gave no result for {name}: {done.stdout}\n{done.stderr}")
+    # The file does not carry `failed`.
+    return {**json.loads(result.read_text(encoding="utf-8")), "failed": done.returncode != 0}
 
 
 def smoke(environment: str, kernels: list[str], env: dict, *flags: str, timeout: int = 240) -> dict:
@@ -89,91 +188,94 @@ def brief(result: dict) -> list[str]:
     ]
 
 
-def prepare(wheels: str) -> tuple[str, str]:
-    shutil.rmtree(WORK, ignore_errors=True)
-    os.makedirs(WORK)
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile", "--no-cache-dir"]
-    names = sorted(glob.glob(os.path.join(wheels, "*.whl")))
-    control = [name for name in names if os.path.basename(name).startswith(CONTROL)]
-    command([*pip, "--target", os.path.join(WORK, "control"), *control])
-    first, second = os.path.join(WORK, "first"), os.path.join(WORK, "second")
-    figures["clone_seconds"] = clone(sys.prefix, first)
-    site = glob.glob(os.path.join(first, "lib", "python3*", "site-packages"))[0]
-    command([*pip, "--target", site, *[name for name in names if name not in control]])
-    clone(first, second)
-    return first, second
+def last_words(result: dict) -> str:
+    """The end of what a play said, for the case that it is not what was expected."""
+    return " ".join(result["said"].split())[-700:]
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def has_flashinfer(environment: str) -> bool:
+    return any(Path(environment).glob("lib/python3*/site-packages/flashinfer_python-*.dist-info"))
+
+
+def check_apply(first: str) -> None:
+    dry = play("check-mode", first, {}, {}, "--check", "--diff")
+    check("check mode ends well", dry["rc"] == 0, last_words(dry) if dry["rc"] else dry["seconds"])
+    check("check mode shows the plan", "flashinfer-python" in dry["said"], options.method)
+    check("check mode changes nothing", not has_flashinfer(first), first)
+    check("check mode runs nothing on the GPU", not (WORK / "stacks/first/kernel-packs").exists(), "no kernel compiled")
+
+    applied = play("apply", first, {}, {})
+    figures["apply"] = {"seconds": applied["seconds"], "evidence": applied["evidence"]}
+    seen = applied["checks"]
+    check("FlashInfer is applied", applied["rc"] == 0, last_words(applied) if applied["rc"] else applied["seconds"])
+    check("in a staged transaction", applied["evidence"]["transaction"].get("strategy") == "staged", first)
+    check("PyTorch has not moved", seen["torch"]["status"] == "passed", seen["torch"]["seen"])
+    check("CUDA is still available", seen["cuda"]["status"] == "passed", seen["cuda"]["seen"])
+    check("the smoke kernels are right", seen["smoke"]["status"] == "passed", seen["smoke"])
+    check("a pack was built", list(PACKS.glob("*.tar.xz")), [str(path.name) for path in PACKS.glob("*")])
+    again = play("apply-again", first, {}, {})
+    idle = again["rc"] == 0 and not again["evidence"]["transaction"]
+    check("a second run makes no transaction", idle, last_words(again)[-200:])
+
+
+def check_pack(first: str, second: str) -> None:
+    """The second environment has no FlashInfer and an empty cache; nvcc is out of reach, for the timing ninja too."""
+    packed = play("apply-with-pack", second, {"kernel_pack_build": False}, NO_COMPILER)
+    figures["second"] = {"seconds": packed["seconds"], "evidence": packed["evidence"]}
+    check("the pack is applied", packed["rc"] == 0, last_words(packed) if packed["rc"] else packed["seconds"])
+    seen = packed["checks"]["smoke"]
+    check("the smoke kernels are right there", seen["status"] == "passed", seen)
+    # Only now: an environment with a file missing is rightly refused as a baseline.
+    (Path(second) / "bin" / "ninja").unlink(missing_ok=True)
+    bare = {**NO_COMPILER, "FLASHINFER_WORKSPACE_BASE": str(WORK / "empty")}
+    result = smoke(second, FLASHINFER_KERNELS, bare)
+    figures["packed"] = result["kernels"]
+    check("they come from the pack", {e["origin"] for e in result["kernels"]} == {"pack"}, brief(result))
+    slowest = max((entry["first_call_seconds"] or 999) for entry in result["kernels"])
+    check("first call under 2 s", slowest < 2, slowest)
+    told = module("flashinfer_info", {"environment": second, "env": bare})
+    check("flashinfer_info knows that the pack is enough", not told["problems"], told["problems"] or told["remarks"])
+    path = str(next(PACKS.glob("*.tar.xz")))
+    figures["pack_bytes"] = Path(path).stat().st_size
+    refused = module("kernel_pack", {"environment": first, "path": path, "state": "placed", "architecture": "75"})
+    check("a pack of another architecture is refused", refused["failed"], refused.get("msg"))
+
+
+def check_wrong_result(third: str) -> None:
+    variables = {"verify_smoke_env": {"PYTHONPATH": SABOTAGE, "SABOTAGE": "one_row"}}
+    wrong = play("wrong-result", third, variables, {})
+    figures["wrong_result"] = {"seconds": wrong["seconds"], "evidence": wrong["evidence"]}
+    check("an injected wrong result makes the play fail", wrong["rc"] == 2, last_words(wrong))
+    check("and is named", "relative error" in wrong["evidence"]["failure"], wrong["evidence"]["failure"])
+    proof = wrong["evidence"]["transaction"].get("proof", {})
+    check("the baseline is proven", proof.get("equal"), proof)
+    check("the environment has no FlashInfer", not has_flashinfer(third), third)
 
 
 def check_torch(first: str) -> None:
+    cache = {"TRITON_CACHE_DIR": str(WORK / "triton")}
     info = module("flashinfer_info", {"environment": first})
     figures["info"] = {key: info.get(key) for key in ("problems", "remarks", "torch", "flashinfer", "gpu", "compiler")}
     check("flashinfer_info sees the GPU", info["gpu"]["gpus"] and info["torch"]["capability"], info["gpu"])
-    check("flashinfer_info imports FlashInfer", info["flashinfer"]["version"], info["flashinfer"])
     check("flashinfer_info has no problem to tell", not info["problems"], info["problems"] or info["remarks"])
     dry = smoke(first, TORCH_KERNELS, {}, "--check")
-    check("check mode runs nothing", {e["reason"] for e in dry["kernels"]} == {"check_mode"}, dry["msg"])
-    result = smoke(first, TORCH_KERNELS, {"TRITON_CACHE_DIR": os.path.join(WORK, "triton")})
+    check("gpu_smoke runs nothing in check mode", {e["reason"] for e in dry["kernels"]} == {"check_mode"}, dry["msg"])
+    result = smoke(first, TORCH_KERNELS, cache)
     figures["torch"] = result["kernels"]
     check("the PyTorch kernels pass", result["status"] == "passed", brief(result))
-    again = smoke(first, ["triton_kernel"], {"TRITON_CACHE_DIR": os.path.join(WORK, "triton")})
+    again = smoke(first, ["triton_kernel"], cache)
     origins = [result["by_name"]["triton_kernel"]["origin"], again["by_name"]["triton_kernel"]["origin"]]
     check("Triton compiles once", origins == ["compiled", "cache"], origins)
+    check("the inputs were other ones", result["seed"] != again["seed"], [result["seed"], again["seed"]])
     cpu = module("gpu_smoke", {"environment": first, "mode": "cpu", "kernels": TORCH_KERNELS})
     check("the CPU mode passes nothing", {e["status"] for e in cpu["kernels"]} == {"not_run"}, cpu["status"])
     other = module("gpu_smoke", {"environment": first, "kernels": ["torch_matmul"], "capability": "1.0"})
     check("another capability is refused", other["kernels"][0]["reason"] == "wrong_device", other["msg"])
     hidden = smoke(first, ["torch_matmul"], {"CUDA_VISIBLE_DEVICES": ""})
     check("no visible GPU is not_run", hidden["kernels"][0]["reason"] == "no_gpu", hidden["msg"])
-
-
-def check_flashinfer(first: str, second: str) -> None:
-    cache = {"FLASHINFER_WORKSPACE_BASE": os.path.join(WORK, "cache")}
-    cold = smoke(first, FLASHINFER_KERNELS, cache)
-    figures["cold"] = cold["kernels"]
-    check("the FlashInfer kernels pass", cold["status"] == "passed", brief(cold))
-    check("cold, they are compiled", {e["origin"] for e in cold["kernels"]} == {"compiled"}, brief(cold))
-    warm = smoke(first, FLASHINFER_KERNELS, cache)
-    figures["warm"] = warm["kernels"]
-    check("again, they come from the cache", {e["origin"] for e in warm["kernels"]} == {"cache"}, brief(warm))
-    check("the inputs were other ones", cold["seed"] != warm["seed"], [cold["seed"], warm["seed"]])
-
-    path = os.path.join(WORK, "kernels.tar.xz")
-    started = time.monotonic()
-    packed = module("kernel_pack", {"environment": first, "path": path, "state": "packed", "env": cache})
-    figures["pack"] = {
-        "seconds": round(time.monotonic() - started, 1),
-        "bytes": os.path.getsize(path) if os.path.exists(path) else 0,
-        "manifest": packed.get("manifest"),
-    }
-    check("the modules are packed", packed.get("changed"), figures["pack"]["bytes"] or packed.get("msg"))
-    same = module("kernel_pack", {"environment": first, "path": path, "state": "packed", "env": cache})
-    check("packing again changes nothing", same.get("changed") is False, same.get("sha256"))
-    place = {"environment": second, "path": path, "state": "placed"}
-    refused = module("kernel_pack", {**place, "architecture": "75"})
-    check("a pack of another architecture is refused", refused.get("failed"), refused.get("msg"))
-    dry = module("kernel_pack", place, "--check")
-    check("check mode says what it would place", dry.get("changed") and dry["written"], dry.get("written"))
-
-    ninja = os.path.join(second, "bin", "ninja")
-    if os.path.lexists(ninja):
-        os.unlink(ninja)
-    bare = {**NO_COMPILER, "FLASHINFER_WORKSPACE_BASE": os.path.join(WORK, "empty")}
-    without = smoke(second, ["flashinfer_sampling"], bare)
-    check("no compiler, no pack: told", without["kernels"][0]["reason"] == "compile_error", without["msg"][:300])
-    told = module("flashinfer_info", {"environment": second, "env": bare})
-    check("flashinfer_info tells it before", told["compiler"]["missing"] and told["problems"], told["problems"])
-    placed = module("kernel_pack", place)
-    check("the pack is placed", placed.get("changed"), placed.get("written") or placed.get("msg"))
-    again = module("kernel_pack", place)
-    check("placing again changes nothing", again.get("changed") is False, again.get("written"))
-    result = smoke(second, FLASHINFER_KERNELS, bare)
-    figures["packed"] = result["kernels"]
-    check("the packed kernels pass with no compiler", result["status"] == "passed", brief(result))
-    check("they come from the pack", {e["origin"] for e in result["kernels"]} == {"pack"}, brief(result))
-    slowest = max((e["first_call_seconds"] or 999) for e in result["kernels"])
-    check("first call under 2 s", slowest < 2, slowest)
-    told = module("flashinfer_info", {"environment": second, "env": bare})
-    check("flashinfer_info knows the pack is enough", not told["problems"], told["problems"] or told["remarks"])
 
 
 def check_failures(first: str) -> None:
@@ -188,66 +290,94 @@ def check_failures(first: str) -> None:
         "lost_context": "crash",
         "allocate": "out_of_memory",
     }.items():
-        env = {"PYTHONPATH": os.path.join(REPOSITORY, "tests/unit/fixtures/gpu/sabotage"), "SABOTAGE": sabotage}
+        env = {"PYTHONPATH": SABOTAGE, "SABOTAGE": sabotage}
         result = smoke(first, ["torch_matmul", "torch_attention"], env, timeout=30)
         found = [result["by_name"][name] for name in ("torch_matmul", "torch_attention")]
-        good = result.get("failed") and found[0]["reason"] == reason and found[1]["status"] == "passed"
-        check(
-            f"{sabotage} is told as {reason}", good, [found[0]["reason"], found[1]["status"], found[0]["message"][:150]]
-        )
+        good = result["failed"] and found[0]["reason"] == reason and found[1]["status"] == "passed"
+        seen = [found[0]["reason"], found[1]["status"], found[0]["message"][:150]]
+        check(f"{sabotage} is told as {reason}", good, seen)
 
 
-def table() -> str:
+# --- the report -------------------------------------------------------------------------------------------------------
+
+
+def table() -> list[str]:
+    keys = ("name", "origin", "first_call_seconds", "median_ms", "error", "tolerance")
     lines = ["| kernel | where from | first call, s | median, ms | error | tolerance |", "|---|---|---|---|---|---|"]
-    for room in ("torch", "cold", "warm", "packed"):
-        for entry in figures.get(room, []):
-            keys = ("name", "origin", "first_call_seconds", "median_ms", "error", "tolerance")
-            values = [f"{entry[key]:.4g}" if isinstance(entry[key], float) else str(entry[key]) for key in keys]
-            lines.append(f"| {' | '.join(values)} |")
-    return "\n".join(lines)
+    for entry in [*figures.get("torch", []), *figures.get("packed", [])]:
+        values = [f"{entry.get(k):.4g}" if isinstance(entry.get(k), float) else str(entry.get(k, "")) for k in keys]
+        lines.append(f"| {' | '.join(values)} |")
+    return lines
 
 
-def report(out: str, seconds: float) -> None:
+def report(seconds: float) -> None:
     info = figures.get("info", {})
     gpus = (info.get("gpu") or {}).get("gpus") or [{}]
     passed = sum(one["passed"] for one in checks)
+    plays = [f"{name} {figures[name]['seconds']} s" for name in ("apply", "second", "wrong_result") if name in figures]
+    built = figures.get("apply", {}).get("evidence", {}).get("kernel_pack", {})
     lines = [
         f"{datetime.date.today().isoformat()}, {gpus[0].get('name')}, driver {(info.get('gpu') or {}).get('driver')}, "
-        f"PyTorch {(info.get('torch') or {}).get('version')}, nvcc {(info.get('compiler') or {}).get('nvcc_version')}, "
-        f"FlashInfer {(info.get('flashinfer') or {}).get('version')}, {os.cpu_count()} cores.",
+        f"PyTorch {options.torch}, nvcc {(info.get('compiler') or {}).get('nvcc_version')}, FlashInfer "
+        f"{options.flashinfer} by {options.method}, {os.cpu_count()} cores.",
         "",
-        "Command: `python3 tests/gpu/run.py WHEELS OUT`",
+        *table(),
         "",
-        table(),
+        *[f"- {name}: {seen}" for name, seen in built.items()],
         "",
-        f"The pack: {(figures.get('pack') or {}).get('bytes')} bytes. Checks: {passed} of {len(checks)} passed "
-        f"in {seconds:.0f} s.",
+        f"Plays: {', '.join(plays)}. The pack: "
+        f"{figures.get('pack_bytes')} bytes. Checks: {passed} of {len(checks)} passed in {seconds:.0f} s.",
         "",
         *[f"- {'passed' if one['passed'] else 'FAILED'}: {one['check']}" for one in checks],
         "",
     ]
-    with open(os.path.join(out, "results.md"), "w", encoding="utf-8") as file:
-        file.write("\n".join(lines))
-    with open(os.path.join(out, "results.json"), "w", encoding="utf-8") as file:
-        json.dump({"figures": figures, "checks": checks, "seconds": round(seconds)}, file, indent=1, default=str)
+    out = Path(options.out)
+    (out / "results.md").write_text("\n".join(lines), encoding="utf-8")
+    content = {"figures": figures, "checks": checks, "seconds": round(seconds)}
+    (out / "results.json").write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")
     print("\n".join(lines))
-    print(f"{passed} passed, {len(checks) - passed} failed")
+    print(f"{passed} passed, {len(checks) - passed} failed", flush=True)
+
+
+def read_arguments() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("wheels")
+    parser.add_argument("out")
+    parser.add_argument("--environment", default=sys.prefix)
+    parser.add_argument("--method", default="constrained")
+    parser.add_argument("--flashinfer", default="0.6.13")
+    parser.parse_args(namespace=options)
+    options.wheels, options.out = os.path.abspath(options.wheels), os.path.abspath(options.out)
+    python = os.path.join(options.environment, "bin", "python")
+    options.torch, options.cuda = json.loads(run([python, "-c", ASK_TORCH], stdout=subprocess.PIPE).stdout)
+    with open("/etc/os-release", encoding="utf-8") as file:
+        release = dict(line.rstrip("\n").replace('"', "").split("=", 1) for line in file if "=" in line)
+    options.distribution = f"{release['ID']}-{release['VERSION_ID']}"
 
 
 def main() -> int:
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
+    read_arguments()
     started = time.monotonic()
-    wheels, out = sys.argv[1:]
-    try:
-        first, second = prepare(wheels)
-        for step in (check_torch, check_failures):
-            step(first)
-            report(out, time.monotonic() - started)  # what is known so far outlives a time limit on the whole call
-        check_flashinfer(first, second)
-    except Exception as error:
-        check("the run came to its end", False, f"{type(error).__name__}: {error}")
-    report(out, time.monotonic() - started)
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    (WORK / "exports").mkdir()
+    Path(options.out).mkdir(parents=True, exist_ok=True)
+    make_control()
+    describe_installed()
+    first, second, third = (clone(name) for name in ("first", "second", "third"))
+    steps = (
+        lambda: check_apply(first),
+        lambda: check_pack(first, second),
+        lambda: check_wrong_result(third),
+        lambda: check_torch(first),
+        lambda: check_failures(first),
+    )
+    for step in steps:
+        try:
+            step()
+        except Exception as error:
+            check("the step came to its end", False, f"{type(error).__name__}: {error}")
+        report(time.monotonic() - started)  # what is known so far outlives a time limit on the whole call
     return 0 if all(one["passed"] for one in checks) else 1
 
 
