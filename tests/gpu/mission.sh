@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/bin/sh
 # Copyright (c) 2026 The ocrfleet.gpu_stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -23,7 +23,7 @@ python3 -m pip install -q --no-index --no-deps --find-links "$wheels" --target "
     ansible-core jmespath packaging uv
 
 "$work/control/bin/python" tests/unit/stand_in_server.py --port 8123 >"$work/server.log" 2>&1 &
-trap 'kill %1' EXIT
+trap "kill $!" EXIT
 . /etc/os-release
 # A host without network gets no system packages.
 "$work/control/bin/ansible-playbook" -i inventories/local site.yml -e "{
