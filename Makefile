@@ -74,6 +74,10 @@ molecule: env ## Molecule scenarios on local test hosts, by SSH
 	tests/hosts/setup
 	tests/hosts/molecule $(if $(SCENARIO),--scenario-name $(SCENARIO),--all)
 
+.PHONY: test-offline
+test-offline: env ## Make a bundle, and install the whole stack from it in a network namespace that has none; EVIDENCE of an online run
+	tests/offline/run $(EVIDENCE)
+
 ##@ Measure
 
 .PHONY: test-gpu
