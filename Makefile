@@ -102,6 +102,10 @@ coverage: env ## What the unit tests reach of plugins/ and src/, branches counte
 	@rm -rf .cache/coverage && mkdir -p .cache/coverage
 	python -m pytest tests/unit --cov --cov-report=term --cov-report=html:build/coverage
 
+.PHONY: mutation
+mutation: env ## Change the logic of module_utils on purpose and count what the unit tests notice
+	@tools/mutation
+
 ##@ Make
 
 .PHONY: docs
