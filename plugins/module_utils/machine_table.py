@@ -47,5 +47,5 @@ def rows(seen: Mapping[str, Any], sources: Mapping[str, Any]) -> list[tuple[str,
 def lines(seen: Mapping[str, Any], sources: Mapping[str, Any]) -> list[str]:
     """The table's lines, with the texts below each other."""
     table = rows(seen, sources)
-    width = max(len(label) for label, _ in table)
+    width = max(len(label) for label, text in table)
     return [f"{label:<{width}}  {text}" for label, text in table]

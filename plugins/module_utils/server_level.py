@@ -88,7 +88,8 @@ class Engine:
 
     def ask(self, request: dict, timeout: float) -> dict:
         stdin, stdout = self.process.stdin, self.process.stdout
-        assert stdin is not None and stdout is not None
+        if stdin is None or stdout is None:
+            raise AssertionError("the engine is started with pipes")
         try:
             stdin.write(json.dumps(request) + "\n")
             stdin.flush()

@@ -75,8 +75,9 @@ options:
     default: ""
 attributes:
   check_mode:
-    description: Nothing is downloaded; C(changed) tells whether a finished bundle is missing.
+    description: Can run in check mode; nothing is downloaded.
     support: partial
+    details: C(changed) tells whether a finished bundle is missing. Whether a finished one is whole is not looked into.
   diff_mode:
     description: Returns details on what has changed, in diff mode.
     support: none

@@ -181,6 +181,7 @@ stored_evidence:
 
 import json
 import os
+import pathlib
 import pwd
 import shutil
 import sys
@@ -226,7 +227,7 @@ def look(params: dict) -> dict:
         "gpus": gpus,
         "driver": {"version": gpus["survey"].driver, **driver.kernel_state().as_dict()},
         "toolkits": [kit.as_dict() for kit in cuda_toolkits.survey(params["cuda_home"])],
-        "conda": conda_engines.candidates(os.path.expanduser("~/miniforge3")),
+        "conda": conda_engines.candidates(str(pathlib.Path.home() / "miniforge3")),
         "environment": {
             "path": params["environment"],
             **environment,

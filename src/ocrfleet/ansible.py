@@ -146,7 +146,7 @@ class Ansible:
         home = self.folder / "runs" / run
         home.mkdir(mode=0o700, parents=True)
         hands = deal(hosts, self.shards)
-        seen = [_Seen() for _ in hands]
+        seen = [_Seen() for hand in hands]
         arguments = {**variables, "report_dir": str(self.reports(run))} if needs_evidence else variables
         threads = [
             # Not in the main thread: there ansible-runner takes the signals over, and ends the playbook by SIGKILL.

@@ -133,9 +133,10 @@ def plan(args: argparse.Namespace, console: Console) -> int:
 def present(data: Any, args: argparse.Namespace, console: Console, show: Any) -> None:
     if args.query is not None:
         data = output.query(data, args.query)
-        show = lambda: output.show_table(data, console)  # noqa: E731
     if args.output == "json":
         output.show_json(data)
+    elif args.query is not None:
+        output.show_table(data, console)
     else:
         show()
 

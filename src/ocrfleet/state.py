@@ -152,7 +152,7 @@ class State:
 
     def fleet(self) -> Fleet:
         rows = self.db.execute("SELECT name, groups FROM host ORDER BY position").fetchall()
-        return Fleet([name for name, _ in rows], {name: json.loads(groups) for name, groups in rows})
+        return Fleet([name for name, groups in rows], {name: json.loads(groups) for name, groups in rows})
 
     def waves(self) -> list[dict[str, Any]]:
         names = ("number", "cohort", "canary", "state", "began", "ended", "note")

@@ -13,7 +13,7 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 def _clock(text: str) -> time:
-    hours, _, minutes = text.partition(":")
+    hours, minutes = text.split(":")
     return time(int(hours), int(minutes))
 
 
