@@ -67,6 +67,7 @@ sanity: build ## Install the built collection elsewhere, use it there, and run a
 
 .PHONY: test-faults
 test-faults: env ## Kill, fill and break on purpose
+	tests/hosts/setup
 	FAULTS_KILLS=$(FAULTS_KILLS) python -m pytest tests/faults --numprocesses auto --dist worksteal
 
 .PHONY: molecule
