@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import journal
 
@@ -57,13 +58,25 @@ def run_process() -> int:
     return (parent.pid if parent else None) or os.getpid()
 
 
+def orphaned() -> bool:
+    """Whether the run that this task belongs to was killed, which its tasks outlive."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and os.getppid() != parent.pid
+
+
 def gone(owner: dict[str, Any]) -> bool:
     """Whether a run of this control node has ended."""
     return owner.get("controller") == controller() and started(int(owner.get("pid") or 0)) != owner.get("started")
 
 
+def met_dead(found: dict[str, Any]) -> dict[str, Any] | None:
+    """The owner that a module refused to push aside, when that one has ended."""
+    contested = found.get("contested") if found.get("failed") else None
+    return contested if contested and gone(contested) else None
+
+
 class ActionModule(ActionBase):
-    """Runs the module, and once more when the owner it met turned out to be dead."""
+    """Runs the module, and again whenever the owner it met turned out to be dead."""
 
     _requires_connection = True
 
@@ -83,10 +96,13 @@ class ActionModule(ActionBase):
             ),
             "since": time.time(),
         }
+        if orphaned():
+            # Its process has no start any more: what it began, no later run could tell from a living run's work.
+            raise AnsibleActionFail("the ansible-playbook run of this task has ended, so nothing was begun for it")
         arguments = {**self._task.args, "owner": owner}
         found = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
-        contested = found.get("contested")
-        if found.get("failed") and contested and gone(contested):
+        # More than once: while this run waited for the lock, another one that has ended since may have taken over.
+        while (contested := met_dead(found)) and journal.key(contested) != arguments.get("owner_gone"):
             arguments["owner_gone"] = journal.key(contested)
             found = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
         result.update(found)

@@ -87,7 +87,9 @@ def what_is_wrong(host: Host, row: Row, again: Outcome, seen: dict[str, Any]) ->
         wrong.append(f"seen at the path: {seen['wrong']}")
     if seen["samples"] < 10:
         wrong.append(f"only {seen['samples']} samples")
-    if (again.rc == 0) != (row.fail_at == "never"):
+    # A run that is made to fail must fail of that, and of nothing else.
+    injected = f"injected {row.fail_at} promote" in again.said
+    if (again.rc == 0) != (row.fail_at == "never") or injected == (row.fail_at == "never"):
         wrong.append(f"the run after it ended with {again.rc}: {again.said[-1500:]}")
     if not host.is_safe():
         wrong.append(f"neither the baseline nor the result; journal at {host.state()}")

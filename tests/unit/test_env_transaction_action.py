@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 from typing import Any
+from unittest import mock
 
 import pytest
+from ansible.errors import AnsibleActionFail
 from ansible_collections.ocrfleet.gpu_stack.plugins.action import env_transaction as action
 from ansible_collections.ocrfleet.gpu_stack.plugins.modules import env_transaction as module
 
@@ -48,6 +50,51 @@ def test_a_process_that_is_only_waited_for_works_no_more() -> None:
     finally:
         process.wait()
         process.stdout.close()
+
+
+class Met(action.ActionModule):
+    """The plugin, with what the module says of the owners that it meets one after the other."""
+
+    def __init__(self, owners: list[dict[str, Any]]) -> None:
+        task = mock.Mock(async_val=0, check_mode=False, args={"action": "begin"}, delegate_to=None)
+        super().__init__(task, mock.Mock(), mock.Mock(check_mode=False), mock.Mock(), mock.Mock(), mock.Mock())
+        self.owners = owners
+        self.asked: list[str | None] = []
+
+    def _execute_module(self, *_args: Any, **settings: Any) -> dict[str, Any]:
+        self.asked.append(settings["module_args"].get("owner_gone"))
+        if not self.owners:
+            return {"changed": True}
+        return {"failed": True, "contested": self.owners.pop(0)}
+
+
+def test_each_dead_run_that_is_met_is_taken_over_from_and_a_living_one_is_not() -> None:
+    first, second = owner(pid=ended(), host="a"), owner(pid=ended(), host="b")
+    keys = [action.journal.key(dead) for dead in (first, second)]
+    plugin = Met([first, second])
+    assert plugin.run(None, {}) == {"changed": True}
+    assert plugin.asked == [None, *keys]
+    plugin = Met([first, owner(), second])
+    assert plugin.run(None, {})["contested"] == owner()
+    assert plugin.asked == [None, keys[0]]
+
+
+def test_a_module_that_does_not_believe_it_is_not_asked_for_ever() -> None:
+    dead = owner(pid=ended())
+    plugin = Met([dead] * 9)
+    assert plugin.run(None, {})["failed"]
+    assert len(plugin.asked) == 2
+
+
+def test_a_task_that_outlived_its_run_begins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = mock.Mock(pid=ended())
+    monkeypatch.setattr(action.multiprocessing, "parent_process", lambda: parent)
+    plugin = Met([])
+    with pytest.raises(AnsibleActionFail, match="has ended"):
+        plugin.run(None, {})
+    assert not plugin.asked
+    parent.pid = os.getppid()
+    assert plugin.run(None, {}) == {"changed": True}
 
 
 @pytest.mark.parametrize(
