@@ -15,6 +15,7 @@ import hashlib
 import os
 import stat
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 
 def digest(path: str) -> str:
@@ -30,6 +31,9 @@ def main() -> None:
     for folder, folders, files in os.walk(prefix):
         folders[:] = sorted(name for name in folders if name != "__pycache__")
         paths += [os.path.join(folder, name) for name in sorted([*folders, *files])]
+    regular = [path for path in paths if deep and stat.S_ISREG(os.lstat(path).st_mode)]
+    with ThreadPoolExecutor() as pool:
+        digests = dict(zip(regular, pool.map(digest, regular)))
     lines = []
     for path in paths:
         found = os.lstat(path)
@@ -39,7 +43,7 @@ def main() -> None:
         elif stat.S_ISREG(found.st_mode):
             line += [found.st_size, found.st_mtime_ns]
             if deep:
-                line.append(digest(path))
+                line.append(digests[path])
         elif not os.path.exists(os.path.join(path, "__pycache__")):
             line.append(found.st_mtime_ns)
         if deep and not stat.S_ISLNK(found.st_mode):
