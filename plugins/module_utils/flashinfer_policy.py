@@ -9,6 +9,8 @@ imports well and fails at the first request. vllm says what it was built against
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from dataclasses import dataclass
 
@@ -18,6 +20,9 @@ PACKAGE = "flashinfer-python"
 
 # Precompiled kernels. A companion of another version is ignored, or an error at import.
 COMPANIONS = ("flashinfer-cubin", "flashinfer-jit-cache")
+
+# Where the role writes by which method FlashInfer came, in the environment's own tree.
+RECORD = "etc/ocrfleet/flashinfer.json"
 
 # `flashinfer-python==0.3.1; extra == "flashinfer"`
 _DECLARED = re.compile(r"flashinfer-python\s*\(?==\s*([^\s;,)]+).*extra\s*==\s*['\"]flashinfer['\"]")
@@ -68,3 +73,13 @@ def select(wanted: str, installed: dict[str, Distribution], default: str) -> Sel
         )
     why = "no vllm is installed" if "vllm" not in installed else "the installed vllm declares none"
     return Selection(default, f"{why}, so flashinfer_default_version decides")
+
+
+def installed_by(tree: str, version: str) -> dict:
+    """What the role wrote about the FlashInfer of this version; {} where it wrote nothing, or about another one."""
+    try:
+        with open(os.path.join(tree, RECORD), encoding="utf-8") as file:
+            written = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return written if isinstance(written, dict) and written.get("version") == version else {}

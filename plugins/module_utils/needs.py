@@ -16,6 +16,7 @@ SATISFIED = "satisfied"  # by what the environment had already
 INSTALLED = "installed"  # added, or planned to be
 CONFLICTING = "conflicting"  # with a protected package, which wins
 UNAVAILABLE = "unavailable"  # from the sources
+UNMET = (CONFLICTING, UNAVAILABLE)
 
 
 class Unreadable(Exception):

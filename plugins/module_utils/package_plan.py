@@ -26,11 +26,12 @@ _GUARD_ROUNDS = 8
 
 
 class Refused(Exception):
-    """The request would move what must stay. `offending` lists the packages, the text explains."""
+    """The request would move what must stay, or would not work. `offending` lists the packages, the text explains."""
 
-    def __init__(self, text: str, offending: list[dict]) -> None:
+    def __init__(self, text: str, offending: list[dict], found: list[Need] | None = None) -> None:
         super().__init__(text)
         self.offending = offending
+        self.needs = found or []
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Request:
     protect: list[str] = field(default_factory=list)  # `all`, `torch`, or names and patterns
     cuda_major: int | None = None
     allow: list[str] = field(default_factory=list)  # packages of another CUDA major version that the operator accepts
+    accept_unmet: list[str] = field(default_factory=list)  # declared needs that the operator does without
     declared_only: bool = False  # take the requirements without their dependencies, then what they declare one by one
 
 
@@ -189,6 +191,10 @@ def _declared(
         else:
             wanted.append(need)
     more, kept_out = _obtain(uv, request, wanted, constraints, kept)
+    accepted = [canonical(name) for name in request.accept_unmet]
+    unmet = [need for need in found if need.status in needs.UNMET and canonical(need.name) not in accepted]
+    if unmet:
+        raise Refused(_unmet_text(unmet, requirements), [vars(need) for need in unmet], found)
     known = {change.name for change in changes}
     return changes + [change for change in more if change.name not in known], excluded + kept_out, found
 
@@ -208,7 +214,7 @@ def _obtain(
             try:
                 resolve([need])
             except Unsatisfiable as reason:
-                need.status, need.reason = needs.UNAVAILABLE, str(reason)
+                need.status, need.reason = needs.UNAVAILABLE, reason.brief
             except Refused as reason:
                 need.status, need.reason = needs.CONFLICTING, str(reason)
         changes, excluded = resolve([need for need in wanted if not need.status])
@@ -287,6 +293,16 @@ def _moved_text(moved: list[Change], requirements: list[str], why: str) -> str:
     listed = ", ".join(f"{change.name} {change.before} -> {change.after or 'removed'}" for change in moved)
     text = f"Refused: installing {', '.join(requirements)} would move protected packages: {listed or 'see below'}."
     return text + (f" Why: {why}" if why else "")
+
+
+def _unmet_text(unmet: list[Need], requirements: list[str]) -> str:
+    listed = "; ".join(f"{need.requirement} is {need.status} ({need.reason})" for need in unmet)
+    return (
+        f"Refused: {', '.join(requirements)} declares that it needs at run time what it would not have here: {listed}. "
+        "That it imports without is no proof: FlashInfer needs its declared packages only when a kernel is compiled or "
+        "called. Take another version, or name what can be done without in accept_unmet "
+        "(flashinfer_accept_unmet)."
+    )
 
 
 def _foreign_text(excluded: list[dict], requirements: list[str], request: Request, why: str) -> str:

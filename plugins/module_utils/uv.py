@@ -28,6 +28,12 @@ _NO_VERSION = re.compile(
 class Unsatisfiable(Exception):
     """No set of versions satisfies the request; the text is uv's explanation."""
 
+    @property
+    def brief(self) -> str:
+        """That a version or a package is not there, where this is the reason; else the whole explanation."""
+        found = _NO_VERSION.search(str(self))
+        return found[0] if found else str(self)
+
 
 class Failed(Exception):
     """uv could not do its work: an index out of reach, a hash that differs, a build that failed."""
@@ -188,8 +194,7 @@ class Uv:
             # Optional things are not worth a long wait for an index that does not answer.
             self._run("compile", "--no-deps", "--no-header", "--no-annotate", self._request([requirement]), retries=0)
         except Unsatisfiable as reason:
-            found = _NO_VERSION.search(str(reason))
-            return found[0] if found else str(reason)
+            return reason.brief
         except Failed as reason:
             causes = [line.strip() for line in str(reason).splitlines()]
             return f"the index could not be asked ({causes[-1].removeprefix('cause: ')})"

@@ -75,6 +75,12 @@ installed:
   description: The FlashInfer that is there; null when there is none.
   returned: always
   type: str
+installed_by:
+  description:
+    - The method by which it came, as this collection wrote it into the environment; empty where it did not.
+  returned: always
+  type: dict
+  sample: {method: pypi, version: 0.3.1}
 fingerprint:
   description: A hash over every installed distribution's name, version and C(RECORD).
   returned: always
@@ -111,6 +117,7 @@ def main() -> None:
         requirement=selected.requirement,
         companions=selected.companions,
         installed=present.version if present else None,
+        installed_by=flashinfer_policy.installed_by(tree, present.version) if present else {},
         fingerprint=distributions.fingerprint(tree),
         versions_fingerprint=distributions.versions_fingerprint(tree),
     )

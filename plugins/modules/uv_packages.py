@@ -83,10 +83,17 @@ options:
     description:
       - With V(resolved) the requirements are resolved with all that they depend on, and refused when that cannot be.
       - With V(declared) they are taken by themselves. What they declare is then looked at one by one; what is missing
-        and can be had around the protected packages is added, and RV(needs) tells the rest.
+        and can be had around the protected packages is added, and RV(needs) tells the rest. See O(accept_unmet).
     type: str
     choices: [resolved, declared]
     default: resolved
+  accept_unmet:
+    description:
+      - Names of declared needs that may stay conflicting or unavailable with O(dependencies=declared). Any other one
+        refuses the request, for what a package declares it needs at run time, whether or not it imports without.
+    type: list
+    elements: str
+    default: []
   no_build_isolation:
     description:
       - Names of packages that, when they must be built, are built against what the environment holds. With build
@@ -222,7 +229,7 @@ needs:
     - What the requirements declare, with O(dependencies=declared), each with C(requirement), C(status) and C(reason).
     - The status is V(satisfied) by what is installed, V(installed) now, V(conflicting) with a protected package, which
       wins, or V(unavailable).
-  returned: when the request could be resolved
+  returned: when the request could be resolved, and when it was refused for them
   type: list
   elements: dict
 lock:
@@ -278,6 +285,7 @@ ARGUMENT_SPEC = {
     "cuda_major": {"type": "int"},
     "allow_cuda": {"type": "list", "elements": "str", "default": []},
     "dependencies": {"type": "str", "choices": ["resolved", "declared"], "default": "resolved"},
+    "accept_unmet": {"type": "list", "elements": "str", "default": []},
     "no_build_isolation": {"type": "list", "elements": "str", "default": []},
     "sources": {
         "type": "dict",
@@ -416,6 +424,7 @@ def main() -> None:
         protect=params["protect"],
         cuda_major=params["cuda_major"],
         allow=params["allow_cuda"],
+        accept_unmet=params["accept_unmet"],
         declared_only=params["dependencies"] == "declared",
     )
     try:
@@ -425,7 +434,8 @@ def main() -> None:
         changed = bool(plan.pins or plan.changes)
         installed_lock = apply(uv, plan, lock) if changed and not module.check_mode else ""
     except package_plan.Refused as refusal:
-        module.fail_json(reason="refused", msg=str(refusal), offending=refusal.offending)
+        found = [vars(need) for need in refusal.needs]
+        module.fail_json(reason="refused", msg=str(refusal), offending=refusal.offending, needs=found)
     except Unsatisfiable as explanation:
         module.fail_json(
             reason="unsatisfiable", msg=f"No versions satisfy {', '.join(params['requirements'])}: {explanation}"

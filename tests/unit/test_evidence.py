@@ -38,6 +38,21 @@ def test_what_was_left_out_and_kept_out_is_noted_with_the_reason():
     ]
 
 
+def test_what_each_method_and_need_came_to_is_noted():
+    needs = [
+        {"requirement": "torch", "status": "satisfied", "reason": "2.8.0 is installed"},
+        {"requirement": "tvm==1", "status": "unavailable", "reason": "there is no version of tvm"},
+    ]
+    attempts = [{"method": "pypi", "verified": False, "task": "Resolve", "said": "refused"}]
+    attempts.append({"method": "constrained", "verified": True})
+    made = evidence({"method_result": {"needs": needs}, "attempts": attempts})
+    assert made["needs"] == needs and made["attempts"] == attempts
+    assert made["notes"] == [
+        "pypi did not lead to a verified FlashInfer: Resolve: refused",
+        "tvm==1, declared by FlashInfer, is unavailable: there is no version of tvm",
+    ]
+
+
 def test_times_are_those_of_the_steps_and_of_the_whole():
     made = evidence({"steps": {"FlashInfer": METHOD, "PyTorch": {}}, "checks": CHECKS, "started": 100.0, "now": 160.0})
     assert made["timings"] == {"FlashInfer": 7.5, "verify": 4.0, "all together": 60.0}

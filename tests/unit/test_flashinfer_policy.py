@@ -42,3 +42,20 @@ def test_selection(wanted, installed, version, said):
 def test_companions_are_asked_for_at_exactly_the_version():
     selected = flashinfer_policy.select("0.6.13", {}, default="")
     assert selected.companions == ["flashinfer-cubin==0.6.13", "flashinfer-jit-cache==0.6.13"]
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ('{"method": "pypi", "version": "0.3.1"}', {"method": "pypi", "version": "0.3.1"}),
+        ('{"method": "pypi", "version": "0.2.5"}', {}),  # of one that was there before
+        ("[]", {}),
+        ("{", {}),
+        (None, {}),
+    ],
+)
+def test_the_method_is_what_the_role_wrote_about_this_version(tmp_path, written, found):
+    if written is not None:
+        (tmp_path / "etc/ocrfleet").mkdir(parents=True)
+        (tmp_path / flashinfer_policy.RECORD).write_text(written)
+    assert flashinfer_policy.installed_by(str(tmp_path), "0.3.1") == found

@@ -198,7 +198,7 @@ def test_declared_needs_are_told_apart_and_what_can_be_had_is_added(declared):
     six = [Change("six", None, "1.17.0")]
     # The package alone; all needs at once, which fails, and why; each by itself; those that can be had.
     uv = ScriptedUv(ADDED, GONE, GONE, six, GONE, GONE, six)
-    plan = make(uv, protect=["all"], declared_only=True)
+    plan = make(uv, protect=["all"], declared_only=True, accept_unmet=["vllm", "TVM"])
     assert [(need.name, need.status) for need in plan.needs] == [
         ("torch", "satisfied"),
         ("vllm", "conflicting"),
@@ -211,10 +211,21 @@ def test_declared_needs_are_told_apart_and_what_can_be_had_is_added(declared):
     assert plan.required_by["six"] == ["flashinfer-python", "tabulate"]
 
 
+def test_an_unmet_need_refuses_though_the_package_imports_without(declared):
+    declared("torch", "tvm")
+    with pytest.raises(
+        package_plan.Refused, match=r"tvm is unavailable \(there is no version of tvm==1b15\)"
+    ) as refusal:
+        make(ScriptedUv(ADDED, GONE, GONE, GONE, GONE), protect=["all"], declared_only=True, accept_unmet=["six"])
+    assert [need.status for need in refusal.value.needs] == ["satisfied", "unavailable"]
+    assert [row["name"] for row in refusal.value.offending] == ["tvm"]
+
+
 def test_a_need_that_would_move_what_is_protected_conflicts(declared):
     declared("six")
     moved = Unsatisfiable("six depends on torch==2.4.1")
     away = [Change("torch", "2.8.0", "2.4.1")]
-    plan = make(ScriptedUv(ADDED, moved, away, moved, away), protect=["torch"], declared_only=True)
+    uv = ScriptedUv(ADDED, moved, away, moved, away)
+    plan = make(uv, protect=["torch"], declared_only=True, accept_unmet=["six"])
     assert plan.needs[0].status == "conflicting" and "torch 2.8.0 -> 2.4.1" in plan.needs[0].reason
     assert plan.pins == ["flashinfer-python==0.3.1"]
