@@ -40,13 +40,14 @@ _value:
 VERSIONED = ("torch", "vllm", "olmocr", "flashinfer")
 
 
-def _notes(method: dict, attempts: list[dict], remarks: list[str]) -> list[str]:
+def _notes(method: dict, wheel: dict, attempts: list[dict], remarks: list[str]) -> list[str]:
     notes = [*remarks]
     notes += [f"{row['requirement']} left out: {row['reason']}" for row in method.get("left_out", [])]
     notes += [
         f"{row['name']} {row['version']} kept out: it is for CUDA {row['cuda_major']}"
         for row in method.get("excluded", [])
     ]
+    notes += [f"no kernel can be compiled here: {text}" for text in wheel.get("missing", [])]
     notes += [
         f"{row['method']} did not lead to a verified FlashInfer: {row['task']}: {row['said']}"
         for row in attempts
@@ -131,6 +132,7 @@ def evidence(results: dict) -> dict:
         "plan": method.get("plan", {}).get("added", []),
         "changed": method.get("plan", {}).get("changed", []),
         "lock": method.get("lock", ""),
+        "wheel": results.get("wheel", {}).get("provenance", {}),
         "attempts": results.get("attempts", []),
         "needs": method.get("needs", []),
         "transaction": _transaction(results),
@@ -138,7 +140,12 @@ def evidence(results: dict) -> dict:
         "activation": {name: start[name] for name in ("sampler", "kernels", "why", "variables") if start.get(name)},
         "kernel_pack": _kernel_pack(results.get("kernel_pack", {})),
         "benchmark": results.get("benchmark", {}),
-        "notes": _notes(method, results.get("attempts", []), [*results.get("remarks", []), *_start_notes(start)]),
+        "notes": _notes(
+            method,
+            results.get("wheel", {}),
+            results.get("attempts", []),
+            [*results.get("remarks", []), *_start_notes(start)],
+        ),
         "timings": timings,
     }
 

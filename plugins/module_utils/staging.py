@@ -17,6 +17,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands
 
 # The positional parameters are: candidate, environment, then the command. No path is ever part of the program text.
 _BIND = 'mount --bind -- "$1" "$2" && shift 2 && exec "$@"'
+_BIND_READ_ONLY = 'mount --bind -- "$1" "$2" && mount -o remount,bind,ro -- "$2" && shift 2 && exec "$@"'
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Stage:
 
     environment: str
     candidate: str | None = None
+    read_only: bool = False  # with a candidate: commands can read the environment, and write nothing into it
 
     @property
     def tree(self) -> str:
@@ -43,7 +45,8 @@ class Stage:
         namespace = ["--mount", "--propagation", "private"]
         if os.geteuid() != 0:
             namespace = ["--user", "--map-root-user", *namespace]
-        return ["unshare", *namespace, "--", "sh", "-c", _BIND, "stage", self.candidate, self.environment, *argv]
+        bind = _BIND_READ_ONLY if self.read_only else _BIND
+        return ["unshare", *namespace, "--", "sh", "-c", bind, "stage", self.candidate, self.environment, *argv]
 
     def run(
         self,

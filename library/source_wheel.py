@@ -1,0 +1,1 @@
+../plugins/modules/source_wheel.py

@@ -1,0 +1,141 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bring a source tree to this host: from git, or from an archive that may be hostile."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import re
+import stat
+import tarfile
+import urllib.parse
+import zipfile
+
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands
+
+# git asks nobody: without a terminal it would wait for an answer that never comes.
+ASK_NOBODY = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "",
+    "SSH_ASKPASS": "",
+    "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
+}
+
+
+class Refused(Exception):
+    """The source is not what was asked for, or not safe; the text says what to do."""
+
+
+def without_secrets(url: str) -> str:
+    """The URL less a user and a password that it may carry."""
+    return re.sub(r"(?<=://)[^/@]*@", "", url)
+
+
+def checkout(url: str, ref: str, folder: str, timeout: float) -> str:
+    """Fetch one tag or commit with its submodules into `folder`; returns the commit."""
+
+    def git(*arguments: str) -> str:
+        # An empty core.askPass is none, whatever the user's configuration says.
+        command = ["git", "-c", "core.askPass=", "-C", folder, *arguments]
+        result = commands.run(command, timeout=timeout, env=ASK_NOBODY)
+        if result.rc == 127:
+            raise Refused("expected git on the host, found none; install git, or give a source archive instead")
+        if not result.ok:
+            said = result.outcome(lines=4).replace(url, without_secrets(url))
+            raise Refused(
+                f"cannot take {ref} from {without_secrets(url)}: {said}. Expected a tag or a commit that can be read "
+                "without being asked for a password: correct the URL or the ref, or give the host's user access"
+            )
+        return result.stdout.strip()
+
+    os.makedirs(folder, exist_ok=True)
+    git("init", "--quiet")
+    git("fetch", "--quiet", "--depth", "1", "--end-of-options", url, ref)
+    git("checkout", "--quiet", "--detach", "FETCH_HEAD")
+    # Submodules by a relative URL are looked for beside the remote's.
+    git("remote", "add", "origin", url)
+    git("submodule", "--quiet", "update", "--init", "--recursive", "--depth", "1")
+    return git("rev-parse", "HEAD")
+
+
+def check_sum(path: str, expected: str) -> str:
+    """The file's SHA-256. Raises Refused where it is not `expected` (`sha256:` and 64 digits; "" accepts any)."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    found = digest.hexdigest()
+    if expected and expected.lower() != f"sha256:{found}":
+        raise Refused(
+            f"{os.path.basename(path)}: expected {expected}, found sha256:{found}; "
+            "take the archive again, or correct the checksum"
+        )
+    return found
+
+
+def unpack(path: str, folder: str) -> None:
+    """Unpack a tar or zip archive. Nothing is written where one member is unsafe."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                for info in archive.infolist():
+                    special = stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR)
+                    _refuse(path, info.filename, _wrong(info.filename, "", special, set()))
+                archive.extractall(folder)  # noqa: S202 (every name was looked at above)
+            return
+        with tarfile.open(path) as tape:
+            members = tape.getmembers()
+            links = {posixpath.normpath(member.name) for member in members if member.issym()}
+            for member in members:
+                target = ""
+                if member.issym():  # a path from where the link lies; a hard link's is from the top
+                    target = posixpath.join(posixpath.dirname(member.name), member.linkname)
+                elif member.islnk():
+                    target = member.linkname
+                special = not (member.isreg() or member.isdir() or member.issym() or member.islnk())
+                _refuse(path, member.name, _wrong(member.name, target, special, links))
+                member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+            tape.extractall(folder, members=members)  # noqa: S202 (every member was looked at above)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise Refused(f"{path} is no readable tar or zip archive: {error}; expected a source archive") from error
+
+
+def _outside(name: str, links: set[str]) -> bool:
+    """Whether a path is absolute, climbs out, or passes through a link, behind which `..` means something else."""
+    parts = name.split("/")
+    passed = {posixpath.normpath("/".join(parts[:count])) for count in range(1, len(parts))}
+    climbs = any(step == ".." or step.startswith("../") for step in (*passed, posixpath.normpath(name)))
+    return posixpath.isabs(name) or "\\" in name or climbs or bool(passed & links)
+
+
+def _wrong(name: str, target: str, special: bool, links: set[str]) -> str:
+    if special:
+        return "it is neither a file, a folder nor a link"
+    if _outside(name, links):
+        return "its path leads out of the archive"
+    return f"it is a link that leads out of the archive, to {target}" if target and _outside(target, links) else ""
+
+
+def _refuse(path: str, name: str, wrong: str) -> None:
+    if wrong:
+        raise Refused(
+            f"{os.path.basename(path)} is not safe to unpack: {name}: {wrong}. Nothing was unpacked; take the archive "
+            "from its maker, with a checksum"
+        )
+
+
+def root(folder: str) -> str:
+    """The folder that holds pyproject.toml: the one given, or the only one in it."""
+    names = sorted(os.listdir(folder))
+    inner = os.path.join(folder, names[0]) if len(names) == 1 else folder
+    for candidate in (folder, inner):
+        if os.path.isfile(os.path.join(candidate, "pyproject.toml")):
+            return candidate
+    raise Refused(f"expected pyproject.toml at the top of the source, found {', '.join(names[:5]) or 'nothing'}")
+
+
+def is_url(source: str) -> bool:
+    return urllib.parse.urlsplit(source).scheme in ("http", "https")
