@@ -85,6 +85,10 @@ test-offline: env ## Make a bundle, and install the whole stack from it in a net
 test-gpu: ## On a GPU host without network: FlashInfer on clones of the PyTorch environment found there, from WHEELS
 	python3 tests/gpu/run.py "$(WHEELS)" "$(OUT)" $(if $(FI_METHOD),--method $(FI_METHOD)) $(if $(FI_VERSION),--flashinfer $(FI_VERSION))
 
+.PHONY: test-hostile
+test-hostile: env ## Requests that must be refused, with the real uv and package index
+	@eval "$$(.venv/bin/python tools/index_environment.py)" && python -m pytest tests/hostile
+
 .PHONY: bench-transaction
 bench-transaction: env ## Time freeze, clone, promote, restore beside the ways by hand, on a copy of the stack's environment
 	python benchmarks/transaction.py "$(STACK_ROOT)/envs/olmocr-optimized"

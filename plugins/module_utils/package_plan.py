@@ -279,18 +279,28 @@ def _explain_conflict(
     if not kept:
         return explanation
     try:
-        moved = [change for change in uv.changes(requirements, constraints) if change.name in kept]
+        changes = uv.changes(requirements, constraints)
     except Unsatisfiable as reason:
         return reason  # it cannot be had at all, protected packages or not
-    return Refused(_moved_text(moved, requirements, str(explanation)), _as_rows(moved))
+    moved = [change for change in changes if change.name in kept]
+    coming = {change.name: change.after for change in changes if change.after}
+    by = uv.required_by(requirements, coming) if coming else {}
+    return Refused(_moved_text(moved, requirements, str(explanation), by), _as_rows(moved))
 
 
 def _as_rows(changes: list[Change]) -> list[dict]:
     return [{"name": change.name, "before": change.before, "after": change.after} for change in changes]
 
 
-def _moved_text(moved: list[Change], requirements: list[str], why: str) -> str:
-    listed = ", ".join(f"{change.name} {change.before} -> {change.after or 'removed'}" for change in moved)
+def _moved_text(moved: list[Change], requirements: list[str], why: str, by: dict[str, list[str]] | None = None) -> str:
+    """`by` tells which packages require each that moves."""
+
+    def row(change: Change) -> str:
+        parents = ", ".join((by or {}).get(change.name, []))
+        chain = f" (required by {parents})" if parents else ""
+        return f"{change.name} {change.before} -> {change.after or 'removed'}{chain}"
+
+    listed = ", ".join(map(row, moved))
     text = f"Refused: installing {', '.join(requirements)} would move protected packages: {listed or 'see below'}."
     return text + (f" Why: {why}" if why else "")
 

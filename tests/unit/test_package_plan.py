@@ -43,7 +43,7 @@ class ScriptedUv:
 
     def required_by(self, requirements, versions):
         self.traced = {"requirements": requirements, "versions": versions}
-        return {"six": ["tabulate"], "flashinfer-python": []}
+        return {"six": ["tabulate"], "flashinfer-python": [], "torch": ["xformers"]}
 
 
 def make(uv, **request):
@@ -109,7 +109,9 @@ def test_the_operator_may_allow_one_by_name():
 def test_a_request_that_wants_another_torch_is_refused_with_each_package_named():
     moved = [Change("xformers", "0.0.32.post1", "0.0.28.post1"), Change("torch", "2.8.0", "2.4.1")]
     uv = ScriptedUv(Unsatisfiable("xformers==0.0.28.post1 depends on torch==2.4.1"), moved)
-    with pytest.raises(package_plan.Refused, match=r"torch 2.8.0 -> 2.4.1.*depends on torch==2.4.1") as refusal:
+    with pytest.raises(
+        package_plan.Refused, match=r"torch 2.8.0 -> 2.4.1 \(required by xformers\).*depends on"
+    ) as refusal:
         make(uv, requirements=["xformers==0.0.28.post1"], protect=["torch"])
     assert refusal.value.offending == [{"name": "torch", "before": "2.8.0", "after": "2.4.1"}]
 
