@@ -179,7 +179,7 @@ def test_a_drifted_host_is_found_beforehand_and_has_a_wave_of_its_own() -> None:
 
 
 PHASES = {
-    "fleet-5": "Ask the package index for FlashInfer, to plan",
+    "fleet-5": "Ask for FlashInfer, to plan",
     "fleet-6": "Freeze the environment and make a candidate",
     "fleet-7": "Run the checklist",
     "fleet-8": "Make the candidate the environment",
