@@ -12,6 +12,7 @@ tensors.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import Any
 
@@ -145,7 +146,7 @@ def comparisons(torch, flashinfer, rounds: int):  # type: ignore[no-untyped-def]
         theirs, ours, outputs, name = attention(torch, flashinfer, batch, context, tokens)
         theirs(), ours()
         distance = disagreement(outputs)
-        if distance > TOLERANCE or distance != distance:  # not a number is no agreement
+        if math.isnan(distance) or distance > TOLERANCE:
             raise ValueError(f"the two outputs differ by {distance:.3g}, expected at most {TOLERANCE:g}")
         if graph:
             theirs, ours = graph_of(torch, theirs), graph_of(torch, ours)
