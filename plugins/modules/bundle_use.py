@@ -36,9 +36,8 @@ options:
     default: {}
   manifest:
     description:
-      - Text of the manifest on the control node, set by the action plugin.
+      - Text of the manifest on the control node. Filled in by the action plugin.
     type: str
-    required: true
 attributes:
   check_mode:
     description: Nothing is copied in check mode. A host that has no bundle yet gives C(present) false.
@@ -101,11 +100,13 @@ def main() -> None:
             "source": {"type": "path", "required": True},
             "folder": {"type": "path", "required": True},
             "expected": {"type": "dict", "default": {}},
-            "manifest": {"type": "str", "required": True},
+            "manifest": {"type": "str"},
         },
         supports_check_mode=True,
     )
     params = module.params
+    if params["manifest"] is None:
+        module.fail_json(msg="expected the manifest's text, which the action plugin of this name reads; found none")
     in_place = same_there(params["source"], params["manifest"])
     folder = params["source"] if in_place else params["folder"]
     manifest = bundle.parse(params["manifest"])
