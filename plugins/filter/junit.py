@@ -1,12 +1,10 @@
 # Copyright (c) 2026 The ocrfleet.gpu_stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Give evidence other forms: plots for the page, and JUnit's XML for CI."""
+"""Give evidence the form that CI reads: JUnit's XML."""
 
 from __future__ import annotations
 
-import io
-from typing import Any
 from xml.etree import ElementTree
 
 DOCUMENTATION = r"""
@@ -73,53 +71,6 @@ def junit(evidence: dict) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
 
 
-def speedup_plot(comparisons: list[dict]) -> str:
-    """The speed-ups of one level with their intervals as inline SVG; empty where nothing was measured or drawn.
-
-    The same figures give the same bytes. Where matplotlib is missing the page's table has to do.
-    """
-    entries = [entry for entry in comparisons if entry.get("speedup")]
-    if not entries:
-        return ""
-    try:
-        import matplotlib
-    except ImportError:
-        return ""
-    matplotlib.use("svg")
-    from matplotlib.figure import Figure
-
-    grey = "#7d8590"  # read on light and on dark pages
-    settings: Any = {
-        "svg.hashsalt": "ocrfleet",
-        "svg.fonttype": "none",
-        "text.parse_math": False,
-        "text.color": grey,
-        "axes.edgecolor": grey,
-        "axes.labelcolor": grey,
-        "xtick.color": grey,
-        "ytick.color": grey,
-        "font.size": 8,
-    }
-    colours = {"faster": "#2da44e", "slower": "#d1242f"}
-    with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(4.2, 0.7 + 0.28 * len(entries)), layout="constrained")
-        axes = figure.add_subplot()
-        for row, entry in enumerate(entries):
-            colour = colours.get(entry.get("verdict") or "", grey)
-            if entry.get("low"):
-                axes.plot([entry["low"], entry["high"]], [row, row], color=colour, linewidth=2)
-            axes.plot([entry["speedup"]], [row], "o", color=colour, markersize=5)
-        axes.axvline(1, color=grey, linewidth=0.8, linestyle=":")
-        axes.set_yticks(range(len(entries)), [str(entry["name"])[:40] for entry in entries])
-        axes.invert_yaxis()
-        axes.set_xlabel("speed-up over the baseline, with its interval")
-        axes.spines[["top", "right"]].set_visible(False)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = out.getvalue()
-    return svg[svg.index("<svg") :]
-
-
 class FilterModule:
     def filters(self) -> dict:
-        return {"junit": junit, "speedup_plot": speedup_plot}
+        return {"junit": junit}
