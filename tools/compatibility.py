@@ -25,6 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jinja2
+
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "docs/compatibility.json"
 PAGE = ROOT / "docs/compatibility.md"
@@ -318,48 +320,14 @@ def render(data: dict[str, Any]) -> str:
                 reasons.append(f"- {version}, {method}: {cell('; '.join([text, *extra]))}")
             else:
                 reasons.append(f"- {version}, {method}: refused or failed. {cell(said['reason'])}")
-    fits = [version for version, found in data["releases"].items() if verdict(found)[0] == "fits"]
-    four = {version: verdict(found)[0] for version, found in data["releases"].items() if version.startswith("0.4.")}
-    answer = ", ".join(fits) or "none of those tried"
-    said = ", ".join(f"{version}: {word}" for version, word in four.items()) or "not tried"
-    return "\n".join(
-        [
-            "# Which FlashInfer fits",
-            "",
-            f"With PyTorch 2.8.0+cu128, vllm 0.11.0 and OlmOCR 0.4.2 these fit: **{answer}**. The 0.4 line does not work with",
-            f"this stack ({said}). The package index has no precompiled kernels for what fits:",
-            "`flashinfer-cubin` begins with 0.4.0, `flashinfer-jit-cache` is not there at all. Of the methods, `pypi` is enough:",
-            "its planner keeps the pieces of CUDA 13 out that FlashInfer's open requirements would bring.",
-            "The wheel `0.2.5+cu128torch2.7` of OlmOCR's README is on no package index and was not tried; 0.2.5 is its source.",
-            "",
-            f"Tried on {data['date']} with Python {data['python']}, uv {data['uv']}, without a GPU, by",
-            "",
-            "```sh",
-            ".venv/bin/python tools/compatibility.py try ~/.local/share/ocrfleet/envs/olmocr-optimized --work ~/.local/share/ocrfleet/try",
-            ".venv/bin/python tools/compatibility.py page",
-            "```",
-            "",
-            "*fits*: vllm's attention and sampler can use it. *sampler only*: vllm's sampler can, its attention fails at the",
-            "first request. *not sound*: it imports, but lacks what it declares. *false success*: it imports, and its kernels do",
-            "not compile. *no*: it cannot be had beside this baseline. No kernel ran here; where kernels ran is in",
-            "[gpu-results.md](gpu-results.md).",
-            "",
-            *rows,
-            "",
-            "## How each method ends",
-            "",
-            "`pypi` and `constrained` are calls of the module `uv_packages` with every package of the baseline protected and CUDA 13",
-            "kept out, as the role makes them; `source` builds the source distribution with `--no-deps --no-build-isolation`. The two",
-            "columns *unprotected* and *unguarded* say what a plain resolution would do. *Kernels* is one small module, compiled for compute",
-            "capability 8.0 with the nvcc that was there; a release that needs another nvcc is not thereby proven to work.",
-            "",
-            *details,
-            "",
-            "## What came in, and what stood in the way",
-            "",
-            *reasons,
-            "",
-        ]
+    words = {version: verdict(found)[0] for version, found in data["releases"].items()}
+    environment = jinja2.Environment(keep_trailing_newline=True, undefined=jinja2.StrictUndefined)  # noqa: S701 - Markdown
+    template = environment.from_string((ROOT / "tools/compatibility.md.j2").read_text(encoding="utf-8"))
+    return template.render(
+        data=data,
+        fits=[version for version, word in words.items() if word == "fits"],
+        four=[f"{version} {word}" for version, word in words.items() if version.startswith("0.4.")],
+        tables={"verdicts": "\n".join(rows), "methods": "\n".join(details), "reasons": "\n".join(reasons)},
     )
 
 

@@ -66,7 +66,7 @@ def test_the_page_names_what_fits_and_what_torch_would_do():
         "releases": {"0.3.1": release(), "0.9": release(19, unprotected=moved)},
     }
     page = compatibility.render(data)
-    assert "these fit: **0.3.1**" in page
+    assert "these releases fit: **0.3.1**" in page
     row = next(line for line in page.splitlines() if line.startswith("| 0.9 | installs"))
     assert "torch 2.8.0 -> 2.4.1" in row
     assert "cuda-bindings 13.5.0" in row
