@@ -1,1 +1,0 @@
-../plugins/modules/conda_info.py
