@@ -75,7 +75,7 @@ test-faults: env ## Kill, fill and break on purpose
 .PHONY: molecule
 molecule: env ## Molecule scenarios on local test hosts, by SSH
 	tests/hosts/setup
-	@set -e; for name in $(or $(SCENARIO),$(SCENARIOS)); do tests/hosts/molecule --scenario-name $$name; done
+	@set -e; for name in $(or $(SCENARIO),$(SCENARIOS)); do tests/hosts/molecule $$name; done
 
 .PHONY: test-offline
 test-offline: env ## Make a bundle, and install the whole stack from it in a network namespace that has none; EVIDENCE of an online run
