@@ -169,6 +169,23 @@ def check_evidence(expected: dict[str, Any]) -> Iterator[str]:
         yield f"the evidence has no word on {sorted(missing)}, only on {sorted(statuses)}"
 
 
+def check_method(expected: dict[str, Any]) -> Iterator[str]:
+    """The tree says by which method FlashInfer came, and the evidence what was tried before that."""
+    record = json.loads(Path(expected["prefix"], "etc/ocrfleet/flashinfer.json").read_text())
+    if (record["method"], record["version"]) != (expected["method"], expected["versions"]["flashinfer-python"]):
+        yield f"FlashInfer's record in the tree is {record}"
+    tried = json.loads(Path(expected["evidence"]).read_text())["attempts"]
+    failed = [row["method"] for row in tried if not row["verified"]]
+    if failed != expected["failed"] or [row["method"] for row in tried if row["verified"]] not in (
+        [],
+        [record["method"]],
+    ):
+        yield f"expected the failures {expected['failed']} before {expected['method']}, the evidence has {tried}"
+    for row in tried:
+        if not row["verified"] and not row["said"]:
+            yield f"{row['method']} failed and nothing is said of why"
+
+
 CHECKS = (
     check_prefix,
     check_torch,
@@ -178,6 +195,7 @@ CHECKS = (
     check_programs,
     check_baseline,
     check_evidence,
+    check_method,
 )
 
 
