@@ -93,7 +93,7 @@ test-hostile: env ## Requests that must be refused, with the real uv and package
 
 .PHONY: bench-transaction
 bench-transaction: env ## Time freeze, clone, promote, restore beside the ways by hand, on a copy of the stack's environment
-	python benchmarks/transaction.py "$(STACK_ROOT)/envs/olmocr-optimized"
+	python benchmarks/transaction.py --cache "$(STACK_ROOT)/cache/uv" "$(STACK_ROOT)/envs/olmocr-optimized"
 
 .PHONY: bench-fleet
 bench-fleet: env ## Time apply, no-op and roll-back of a fleet of test hosts, HOSTS="1 2 5 10 20 40", beside a plain playbook

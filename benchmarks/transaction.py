@@ -35,6 +35,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (  # noq
 WATCH = """
 import os, sys
 path, samples, missing = sys.argv[1], 0, 0
+os.nice(19)  # what is measured has the processors first
 print("watching", flush=True)
 os.set_blocking(0, False)
 while True:
@@ -85,7 +86,7 @@ def timer(module: Any, name: str, spent: dict[str, float]) -> None:
     setattr(module, name, measured)
 
 
-def by_hand(table: Table, tree: Path, uv: str, limit: str, index_env: dict[str, str]) -> None:
+def by_hand(table: Table, tree: Path, uv: str, limit: str, cache: str, index_env: dict[str, str]) -> None:
     """The ways back without a kept tree: reinstall what the frozen list names."""
     python = str(tree / "bin" / "python")
     frozen = commands.run([uv, "pip", "freeze", "--python", python], timeout=120).stdout.splitlines()
@@ -102,10 +103,14 @@ def by_hand(table: Table, tree: Path, uv: str, limit: str, index_env: dict[str, 
         index_env,
     )
     offline = [uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "--reinstall", "--offline"]
-    table.command(f"uv --reinstall --offline, {len(lists['all'])} packages", [*offline, "--requirement", whole])
+    table.command(
+        f"uv --reinstall --offline, {len(lists['all'])} packages",
+        [*offline, "--requirement", whole],
+        {"UV_CACHE_DIR": cache} if cache else None,
+    )
 
 
-def measure(environment: Path, folder: Path, uv: str, limit: str) -> None:
+def measure(environment: Path, folder: Path, uv: str, limit: str, cache: str) -> None:
     tree = folder / "environment"
     table = Table()
     table.command("cp -a of the environment", ["cp", "-a", "--", str(environment), str(tree)])
@@ -149,7 +154,7 @@ def measure(environment: Path, folder: Path, uv: str, limit: str) -> None:
     table.add("prove, by sizes and times", seconds, f"action: prove; equal: {proof['equal']}")
     seconds, proof = timed(act(deep=True).prove)
     table.add("prove, every recorded hash", seconds, f"action: prove, deep: true; equal: {proof['equal']}")
-    by_hand(table, tree, uv, limit, {"PYTHONDONTWRITEBYTECODE": "1"})
+    by_hand(table, tree, uv, limit, cache, {"PYTHONDONTWRITEBYTECODE": "1"})
 
 
 def main() -> int:
@@ -162,10 +167,11 @@ def main() -> int:
         default=r"(torch|torchvision|torchaudio|triton|nvidia-[\w-]+)==",
         help="pattern of the packages that pip reinstalls; all of them take tens of minutes",
     )
+    parser.add_argument("--cache", default="", help="uv's cache, where the packages are; without it uv's own")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="transaction-benchmark-", dir=asked.work or asked.environment.parent))
     try:
-        measure(asked.environment, folder, asked.uv, asked.limit)
+        measure(asked.environment, folder, asked.uv, asked.limit, asked.cache)
     finally:
         shutil.rmtree(folder)
     return 0

@@ -20,15 +20,18 @@ import gc
 import glob
 import hashlib
 import json
+import marshal
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions
 
 Entry = list  # [type, size, mtime_ns, mode, uid, gid, link target]
 FIELDS = ("type", "size", "mtime", "mode", "uid", "gid", "link target")
 CACHE = "__pycache__"
+# So many folders waiting are shared out between two processes. Fewer are walked before a process has started.
+SHARED_FROM = 512
 
 
 @contextlib.contextmanager
@@ -54,19 +57,75 @@ def _entry(path: str, status: os.stat_result) -> Entry:
     return ["o", 0, status.st_mtime_ns, stat.S_IFMT(mode) | mode & 0o7777, status.st_uid, status.st_gid, ""]
 
 
+def _walk(tree: str, waiting: list[str], enough: int = 0) -> dict[str, Entry]:
+    """The entries below the folders in `waiting`, which are relative and end in a slash.
+
+    Where `enough` is given it ends as soon as that many folders wait, and leaves them in `waiting`.
+    """
+    entries: dict[str, Entry] = {}
+    while waiting and not 0 < enough <= len(waiting):
+        prefix = waiting.pop(0) if enough else waiting.pop()
+        with os.scandir(os.path.join(tree, prefix)) as found:
+            for item in found:
+                entry = _entry(item.path, item.stat(follow_symlinks=False))
+                entries[prefix + item.name] = entry
+                if entry[0] == "d":
+                    waiting.append(f"{prefix}{item.name}/")
+    return entries
+
+
+@contextlib.contextmanager
+def _walked_beside(tree: str, waiting: list[str]) -> Iterator[Callable[[], dict[str, Entry] | None]]:
+    """A process of its own that walks meanwhile. What is given waits for it; None where it came to nothing."""
+    read_end, write_end = os.pipe()
+    try:
+        child = os.fork()
+    except OSError:
+        os.close(read_end)
+        os.close(write_end)
+        yield lambda: None
+        return
+    if child == 0:
+        # Whatever happens here the parent walks again and tells: nothing of it may run the parent's cleaning up.
+        try:
+            os.close(read_end)
+            with open(write_end, "wb") as pipe:
+                marshal.dump(_walk(tree, waiting), pipe)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    os.close(write_end)
+    done: list[int] = []
+
+    def result() -> dict[str, Entry] | None:
+        with open(read_end, "rb", closefd=False) as pipe:
+            content = pipe.read()
+        done.append(os.waitpid(child, 0)[1])
+        return marshal.loads(content) if done == [0] else None  # noqa: S302 - from our own process
+
+    try:
+        yield result
+    finally:
+        os.close(read_end)  # ends a child that still writes
+        if not done:
+            os.waitpid(child, 0)
+
+
 def take(tree: str) -> dict[str, Entry]:
-    """The entries of a tree by relative path, the tree itself as `.`. Raises OSError for what cannot be read."""
+    """The entries of a tree by relative path, the tree itself as `.`. Raises OSError for what cannot be read.
+
+    A large tree is walked by two processes: the return of production waits for it.
+    """
     entries = {".": _entry(tree, os.lstat(tree))}
-    waiting = [(tree, "")]
     with _no_collection():
-        while waiting:
-            folder, prefix = waiting.pop()
-            with os.scandir(folder) as found:
-                for item in found:
-                    entry = _entry(item.path, item.stat(follow_symlinks=False))
-                    entries[prefix + item.name] = entry
-                    if entry[0] == "d":
-                        waiting.append((item.path, f"{prefix}{item.name}/"))
+        waiting = [""]
+        entries.update(_walk(tree, waiting, enough=SHARED_FROM))
+        if len(waiting) < SHARED_FROM:
+            return entries
+        mine, its = waiting[::2], waiting[1::2]
+        with _walked_beside(tree, [*its]) as result:
+            entries.update(_walk(tree, mine))
+            entries.update(result() or _walk(tree, its))
     return entries
 
 

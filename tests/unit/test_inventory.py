@@ -111,3 +111,42 @@ def test_a_console_script_that_conda_wrote_anew_is_no_damage(tmp_path: Path, ins
     (info / "RECORD").write_text("\n".join(row for row in rows if "REMOVED" not in row) + "\n")
     found = distributions.damaged(str(tree))
     assert bool(found) == damaged
+
+
+def broken(*_arguments: object) -> None:
+    raise OSError("no memory")
+
+
+@pytest.mark.parametrize("spoil", [None, "dump", "fork"])
+def test_a_large_tree_is_whole_whoever_walks_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str | None
+) -> None:
+    """Two processes share it. Where the second comes to nothing, the first walks all of it."""
+    for number in range(inventory.SHARED_FROM + 3):
+        (tmp_path / f"{number}/deep").mkdir(parents=True)
+        (tmp_path / f"{number}/deep/file").write_text(str(number))
+    expected = {"."}
+    for folder, folders, files in os.walk(tmp_path):
+        expected |= {os.path.relpath(os.path.join(folder, name), tmp_path) for name in folders + files}
+    if spoil == "dump":
+        monkeypatch.setattr(inventory.marshal, "dump", broken)
+    if spoil == "fork":
+        monkeypatch.setattr(inventory.os, "fork", broken)
+    found = inventory.take(str(tmp_path))
+    assert found.keys() == expected
+    assert all(found[path] == inventory._entry(str(tmp_path / path), os.lstat(tmp_path / path)) for path in expected)
+
+
+def test_a_folder_of_a_large_tree_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
+    for number in range(inventory.SHARED_FROM + 3):
+        (tmp_path / f"{number}/deep").mkdir(parents=True)
+    original = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("/deep/"):
+            raise PermissionError(13, "Permission denied", path)
+        return original(path)
+
+    monkeypatch.setattr(inventory.os, "scandir", scandir)
+    with pytest.raises(PermissionError, match="deep"):
+        inventory.take(str(tmp_path))
