@@ -9,7 +9,7 @@ SCENARIOS = pypi constrained rollback brownfield
 STACK_ROOT ?= $(HOME)/.local/share/ocrfleet
 SITE_ARGS = $(if $(FI_METHOD),-e fi_method=$(FI_METHOD)) $(if $(filter command line environment,$(origin STACK_ROOT)),-e stack_root=$(STACK_ROOT)) $(ANSIBLE_ARGS)
 # What `make test` runs, cheapest first. A new part is a target below and its name here.
-TEST_PARTS = check docs test-faults molecule
+TEST_PARTS = check docs test-hostile test-faults molecule
 
 .PHONY: help
 help: ## Show this help

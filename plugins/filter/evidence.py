@@ -48,6 +48,10 @@ def _notes(method: dict, wheel: dict, attempts: list[dict], remarks: list[str]) 
         for row in method.get("excluded", [])
     ]
     notes += [f"no kernel can be compiled here: {text}" for text in wheel.get("missing", [])]
+    if wheel.get("provenance", {}).get("shielded") is False:
+        notes.append(
+            "the wheel was built where no mount namespace can be had: its build could have written into the environment"
+        )
     notes += [
         f"{row['method']} did not lead to a verified FlashInfer: {row['task']}: {row['said']}"
         for row in attempts

@@ -205,7 +205,8 @@ def nvcc(home: str, run: Callable[..., commands.Result], timeout: float) -> dict
     result = run([path, "--version"], timeout=timeout)
     release_line = re.search(r"release (\d+\.\d+)", result.stdout)
     if not result.ok or not release_line:
-        return {"path": path, "version": "", "problem": result.outcome(lines=2)}
+        told = result.outcome(lines=2) if result.ok or os.path.exists(path) else f"expected it at {path}, found none"
+        return {"path": path, "version": "", "problem": told}
     return {"path": path, "version": release_line[1], "problem": ""}
 
 

@@ -92,13 +92,44 @@ def make(uv: Uv, request: Request, installed: dict[str, Distribution], damaged: 
     if request.lock_exact:
         return _exactly(uv, request, constraints, kept, damaged)
     left_out = []
-    requirements = list(request.requirements)
+    optional = []
     for requirement in request.optional:
         reason = uv.obtainable(requirement)
         if reason is None:
-            requirements.append(requirement)
+            optional.append(requirement)
         else:
             left_out.append({"requirement": requirement, "reason": reason})
+
+    def planned(chosen: list[str]) -> Plan:
+        plan = _around(uv, request, [*request.requirements, *chosen], constraints, kept, installed)
+        plan.damaged, plan.left_out = damaged, left_out
+        return plan
+
+    try:
+        return planned(optional)
+    except (Refused, Unsatisfiable):
+        if not optional:
+            raise
+    # One of them does not fit around what is protected. What can be done without must not keep the rest away.
+    fitting: list[str] = []
+    for requirement in optional:
+        try:
+            planned([*fitting, requirement])
+            fitting.append(requirement)
+        except (Refused, Unsatisfiable) as error:
+            left_out.append({"requirement": requirement, "reason": f"it does not fit: {error}"})
+    return planned(fitting)
+
+
+def _around(
+    uv: Uv,
+    request: Request,
+    requirements: list[str],
+    constraints: list[str],
+    kept: dict[str, str],
+    installed: dict[str, Distribution],
+) -> Plan:
+    """The requirements resolved around what is protected."""
     pins = locked_versions(request.lock)
     # A lock made for a fresh environment must not move what an existing one holds: then the index is asked instead.
     lock_used = bool(pins) and all(installed[name].version == pins[name] for name in pins if name in installed)
@@ -112,7 +143,7 @@ def make(uv: Uv, request: Request, installed: dict[str, Distribution], damaged: 
     moved = [change for change in changes if change.name in kept]
     if moved:
         raise Refused(_moved_text(moved, requirements, ""), _as_rows(moved))
-    plan = Plan(changes, damaged, left_out, excluded, lock_used, [*constraints, *_exclusions(excluded)], needs=found)
+    plan = Plan(changes, [], [], excluded, lock_used, [*constraints, *_exclusions(excluded)], needs=found)
     plan.required_by = _required_by(uv, request, plan, requirements, installed)
     return plan
 

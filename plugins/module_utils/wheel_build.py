@@ -48,10 +48,11 @@ def toolchain(
     return missing
 
 
-def build(uv: str, environment: str, source: str, dest: str, home: str, timeout: float) -> tuple[str, int]:
-    """Build the tree at `source` without build isolation; returns the wheel's path and the number of jobs.
+def build(uv: str, environment: str, source: str, dest: str, home: str, timeout: float) -> tuple[str, int, bool]:
+    """Build the tree at `source` without build isolation; returns the wheel, the number of jobs, and `shielded`.
 
-    The environment is read-only meanwhile, where a mount namespace can be had: a build runs the source's own code.
+    A build runs the source's own code. Shielded, the environment is read-only meanwhile; where no mount namespace can
+    be had it is not.
     """
     shielded = staging.unavailable() is None
     stage = Stage(environment, environment, read_only=True) if shielded else Stage(environment)
@@ -71,4 +72,4 @@ def build(uv: str, environment: str, source: str, dest: str, home: str, timeout:
     wheels = glob.glob(os.path.join(glob.escape(dest), "*.whl"))
     if not result.ok or len(wheels) != 1:
         raise Refused(f"the source does not build: {result.outcome()}")
-    return wheels[0], count
+    return wheels[0], count, shielded

@@ -104,7 +104,9 @@ folder:
   returned: success
   type: str
 provenance:
-  description: What the wheel was made of, by what, and its checksum.
+  description:
+    - What the wheel was made of, by what, and its checksum.
+    - C(shielded) is false where no mount namespace could be had, so that the build could write into the environment.
   returned: success
   type: dict
 missing:
@@ -187,7 +189,7 @@ def build(params: dict, scratch: str) -> dict:
         made["archive_sha256"] = source_tree.check_sum(archive, params["checksum"])
         source_tree.unpack(archive, folder)
     os.makedirs(params["dest"], exist_ok=True)
-    wheel, count = wheel_build.build(
+    wheel, count, shielded = wheel_build.build(
         params["uv"],
         params["environment"],
         source_tree.root(folder),
@@ -207,6 +209,7 @@ def build(params: dict, scratch: str) -> dict:
         "wheel": os.path.basename(wheel),
         "sha256": source_tree.check_sum(wheel, ""),
         "jobs": count,
+        "shielded": shielded,
         "built_on": platform.node(),
         "built": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

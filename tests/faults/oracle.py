@@ -43,7 +43,8 @@ def complete(root: str) -> list[str]:
     """What the RECORD files promise and the tree does not hold, and metadata without a RECORD."""
     missing = []
     for folder, _, files in os.walk(root):
-        if not folder.endswith(".dist-info"):
+        # Packages that others carry inside them (setuptools does) have RECORDs of another place.
+        if not folder.endswith(".dist-info") or os.path.basename(os.path.dirname(folder)) != "site-packages":
             continue
         if "RECORD" not in files:
             missing.append(folder)

@@ -100,3 +100,9 @@ def test_the_kernel_pack_is_told():
         "flashinfer_decode compiled here": "first call 40.5 s",
     }
     assert evidence({})["kernel_pack"] == {}
+
+
+def test_a_build_that_nothing_held_back_is_noted():
+    assert evidence({"wheel": {"provenance": {"shielded": True}}})["notes"] == []
+    (note,) = evidence({"wheel": {"provenance": {"shielded": False}}})["notes"]
+    assert "could have written into the environment" in note

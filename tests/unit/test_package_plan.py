@@ -87,6 +87,20 @@ def test_what_cannot_be_had_of_the_optional_is_left_out_with_the_reason():
     assert plan.left_out == [{"requirement": "flashinfer-cubin==0.3.1", "reason": "no such version"}]
 
 
+def test_an_optional_that_does_not_fit_is_left_out_and_the_others_are_kept():
+    jit, extra = "flashinfer-jit-cache==0.3.1", "flashinfer-extra==0.3.1"
+    uv = ScriptedUv(Unsatisfiable("both"), Unsatisfiable("jit-cache depends on torch>=99"), ADDED, ADDED)
+    plan = make(uv, optional=[jit, extra])
+    assert plan.left_out == [{"requirement": jit, "reason": "it does not fit: jit-cache depends on torch>=99"}]
+    assert uv.asked[-1]["requirements"] == ["flashinfer-python==0.3.1", extra]
+
+
+def test_without_the_optional_the_error_is_that_of_the_requirements():
+    uv = ScriptedUv(*[Unsatisfiable("with it")] * 2, Unsatisfiable("there is no version of flashinfer-python"))
+    with pytest.raises(Unsatisfiable, match="there is no version of flashinfer-python"):
+        make(uv, optional=["flashinfer-jit-cache==0.3.1"])
+
+
 def test_a_foreign_cuda_package_is_excluded_and_resolved_around():
     uv = ScriptedUv(FOREIGN, ADDED)
     plan = make(uv, cuda_major=12)

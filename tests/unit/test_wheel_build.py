@@ -114,8 +114,10 @@ def test_what_the_build_asks_for_must_be_installed(tmp_path, environment):
 
 def test_a_wheel_is_built_with_the_environments_python(tmp_path, environment):
     (tmp_path / "out").mkdir()
-    wheel, count = wheel_build.build("uv", environment, project(tmp_path / "src", []), str(tmp_path / "out"), "", 120)
+    source = project(tmp_path / "src", [])
+    wheel, count, shielded = wheel_build.build("uv", environment, source, str(tmp_path / "out"), "", 120)
     assert os.path.basename(wheel) == "flashinfer_python-9.9-py3-none-any.whl"
     with open(wheel, encoding="utf-8") as file:
         # The environment was read-only meanwhile, where that can be had.
-        assert file.read() == f"{count} {staging.unavailable() is not None}"
+        assert file.read() == f"{count} {not shielded}"
+    assert shielded == (staging.unavailable() is None)

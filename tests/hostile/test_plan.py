@@ -1,0 +1,41 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What `--check --diff` shows is what the run then does. The index and uv are real, FlashInfer is a stand-in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import light_stack
+import pytest
+from light_hosts import LightHosts
+
+NAME, VERSION, _NOTHING, FILES = light_stack.WHEELS[3]
+# One that is there, one that is missing, and one that is missing and needs another that is missing.
+NEEDS = "Requires-Dist: packaging>=24\nRequires-Dist: tabulate\nRequires-Dist: pynvml\n"
+
+
+def versions(hosts: LightHosts, name: str) -> set[str]:
+    found = hosts.environment(name).glob("lib/python3*/site-packages/*.dist-info")
+    return {"==".join(folder.name.removesuffix(".dist-info").split("-", 1)).replace("_", "-") for folder in found}
+
+
+@pytest.mark.parametrize("method", ["pypi", "constrained"])
+def test_check_mode_shows_what_the_run_does(make_hosts: Callable[[], LightHosts], method: str) -> None:
+    hosts = make_hosts()
+    hosts.wheel(hosts.folder / "release", NAME, VERSION, NEEDS, FILES)
+    hosts.add(method, fi_method=method, stack_find_links=[str(hosts.folder / "release")])
+    before = versions(hosts, method)
+    shown = hosts.run("--check", "--diff")
+    planned = set(re.findall(r"^\s*\+([a-z][\w.-]*==\S+)$", shown, re.MULTILINE))
+    assert {"flashinfer-python==0.3.1", "tabulate", "pynvml", "nvidia-ml-py"} <= planned | {
+        line.split("==")[0] for line in planned
+    }, shown
+    assert hosts.changes(method) == []
+    done = hosts.run()
+    assert hosts.evidence(method)["result"] == "verified", done
+    assert versions(hosts, method) - before == planned
+    assert before <= versions(hosts, method)
+    assert {f"{row['name']}=={row['version']}" for row in hosts.evidence(method)["plan"]} == planned

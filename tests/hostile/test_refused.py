@@ -1,0 +1,295 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hostile and unlucky inputs through the whole role: what the operator is told, word for word, and the baseline after.
+
+One run of the playbook for all rows, a host for each. The index, git, uv and FlashInfer's source archive are real.
+"""
+
+from __future__ import annotations
+
+import http.server
+import io
+import sys
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import light_hosts
+import light_stack
+import pytest
+from light_hosts import LightHosts
+
+UNTOUCHED = "The environment at ENVIRONMENT was not touched."
+PROVEN = "The baseline BASELINE is back and proven: ALL files, each RECORD whole, PyTorch 2.8.0+cu128 (CUDA 12.8)."
+
+FETCH = light_hosts.REPOSITORY / "molecule/source/fetch.py"
+
+PLAN = "Ask for FlashInfer, to plan it: "
+BUILD = "Build from source, or take the wheel that is built already: "
+NO_TVM = (
+    "No versions satisfy flashinfer-python==0.4.1: Because there is no version of apache-tvm-ffi==0.1.0b15 and "
+    "flashinfer-python==0.4.1 depends on apache-tvm-ffi==0.1.0b15, we can conclude that flashinfer-python==0.4.1 "
+    "cannot be used. And because the request asks for flashinfer-python==0.4.1, we can conclude that your requirements "
+    "are unsatisfiable."
+)
+NO_BUILD = (
+    "the source's build asks for what the environment does not have: apache-tvm-ffi==0.1.0b15 (found none). It is "
+    "built against what is installed; take a release that builds with that, or install it there first"
+)
+NO_PROOF = (
+    "Refused: flashinfer-python==0.4.1 declares that it needs at run time what it would not have here: "
+    "apache-tvm-ffi==0.1.0b15 is unavailable (there is no version of apache-tvm-ffi==0.1.0b15). That it imports "
+    "without is no proof: FlashInfer needs its declared packages only when a kernel is compiled or called. Take "
+    "another version, or name what can be done without in accept_unmet (flashinfer_accept_unmet)."
+)
+NO_KERNELS = (
+    BUILD + "FlashInfer's kernels could not be compiled on this host, which has a GPU and no kernel pack. Missing:\n- "
+)
+
+
+class Index(http.server.BaseHTTPRequestHandler):
+    """A package index with two packages, and a git repository that asks for a password."""
+
+    wheels: Path
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        name = self.path.strip("/").rpartition("/")[2]
+        body = b""
+        if self.path.endswith(".whl"):
+            self.send_response(200)
+            body = (self.wheels / name).read_bytes()
+        elif self.path.startswith("/simple/"):
+            found = [file.name for file in self.wheels.glob("*") if file.name.split("-")[0].replace("_", "-") == name]
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Type", "text/html")
+            body = "".join(f'<a href="/{file}">{file}</a>' for file in found).encode()
+        else:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="x"')
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@contextmanager
+def served(wheels: Path) -> Iterator[str]:
+    handler = type("Handler", (Index,), {"wheels": wheels})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def archive_that_climbs(path: Path) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        for name in ("flashinfer/pyproject.toml", "flashinfer/../../../evil"):
+            entry = tarfile.TarInfo(name)
+            entry.size = 1
+            archive.addfile(entry, io.BytesIO(b"x"))
+    return path
+
+
+def gpu_host(hosts: LightHosts, without: str = "", nvcc: str = "12.8") -> dict:
+    """A host with a stand-in for a GPU, of whose compilers one is missing or another."""
+    tools = hosts.path_without("nvidia-smi", *(part for part in ("nvcc", "ninja", "c\\+\\+|g\\+\\+.*")))
+    gpu = hosts.program("gpu", "nvidia-smi", light_hosts.GPU)
+    fitting = [hosts.program(name, name, "#!/bin/sh\n") for name in ("c++", "ninja") if name != without]
+    toolkit = hosts.program(f"cuda-{nvcc}/bin", "nvcc", light_hosts.NVCC.format(version=nvcc)).parent
+    (toolkit / "include").mkdir(exist_ok=True)
+    for header in ("curand.h", "cublasLt.h"):
+        (toolkit / "include" / header).touch()
+    return {
+        "stack_gpu": "auto",
+        "fi_method": "source",
+        "fi_version": "0.3.1",
+        "flashinfer_cuda_home": str(hosts.folder / "no-toolkit" if without == "nvcc" else toolkit),
+        "variables": {"PATH": ":".join(map(str, [gpu, *fitting, tools]))},
+    }
+
+
+FLASHINFER = light_stack.WHEELS[3]
+
+
+def release(hosts: LightHosts, folder: str, *wheels: tuple) -> dict:
+    """A folder with stand-ins for releases."""
+    for row in wheels:
+        hosts.wheel(hosts.folder / folder, *row)
+    return {"stack_find_links": [str(hosts.folder / folder)]}
+
+
+def source_0_4_1(hosts: LightHosts) -> dict:
+    """The real source archive of the index."""
+    (archive,) = (hosts.folder / "source").glob("*0.4.1.tar.gz")
+    return {"fi_version": "0.4.1", "flashinfer_source": str(archive)}
+
+
+def lock(hosts: LightHosts) -> dict:
+    path = hosts.folder / "wrong-hash.txt"
+    path.write_text(f"flashinfer-python==0.3.1 --hash=sha256:{'0' * 64}\n")
+    return {"flashinfer_lock": str(path), **release(hosts, "flashinfer", FLASHINFER)}
+
+
+# Name, settings of the host (from the hosts and the address of the index), what is told, what becomes of the baseline.
+ROWS: list[tuple[str, Callable[[LightHosts, str], dict], str, str]] = [
+    (
+        "no-such-version",
+        lambda hosts, _index: {"fi_version": "99.0"},
+        PLAN
+        + "No versions satisfy flashinfer-python==99.0: Because there is no version of flashinfer-python==99.0 and the "
+        "request asks for flashinfer-python==99.0, we can conclude that your requirements are unsatisfiable.",
+        UNTOUCHED,
+    ),
+    (
+        "a-release-that-wants-another-torch",
+        lambda hosts, _index: {
+            "fi_version": "0.2.5",
+            **release(hosts, "trap", ("flashinfer_python", "0.2.5", "Requires-Dist: torch==2.7.*\n", {})),
+        },
+        PLAN
+        + "Refused: installing flashinfer-python==0.2.5 would move protected packages: torch 2.8.0 -> 2.7.1 (required "
+        "by flashinfer-python). Why: Because flashinfer-python==0.2.5 depends on torch==2.7.* and torch==2.8.0, we can "
+        "conclude that flashinfer-python==0.2.5 cannot be used. And because the request asks for "
+        "flashinfer-python==0.2.5, we can conclude that your requirements are unsatisfiable.",
+        UNTOUCHED,
+    ),
+    ("0.4.1-by-pypi", lambda hosts, _index: {"fi_method": "pypi", **source_0_4_1(hosts)}, PLAN + NO_TVM, UNTOUCHED),
+    (
+        "0.4.1-by-source",
+        lambda hosts, _index: {"fi_method": "source", **source_0_4_1(hosts)},
+        BUILD + NO_BUILD,
+        UNTOUCHED,
+    ),
+    (
+        "0.4.1-by-constrained",
+        lambda hosts, _index: {"fi_method": "constrained", **source_0_4_1(hosts)},
+        PLAN + NO_PROOF,
+        UNTOUCHED,
+    ),
+    (
+        "0.4.1-by-auto",
+        lambda hosts, _index: {"fi_method": "auto", **source_0_4_1(hosts)},
+        "Fail where none led to a verified FlashInfer: No method led to a verified FlashInfer 0.4.1.\n"
+        f"pypi: {PLAN}{NO_TVM}\nsource: {BUILD}{NO_BUILD}\nconstrained: {PLAN}{NO_PROOF}",
+        UNTOUCHED,
+    ),
+    (
+        "a-cubin-of-another-version",
+        lambda hosts, _index: {
+            "installed": ("flashinfer-cubin==0.6.13",),
+            **release(hosts, "cubin", FLASHINFER, ("flashinfer_cubin", "0.6.13", "", {"flashinfer_cubin/x": ""})),
+        },
+        "Fail when an item failed: The stack at ENVIRONMENT is not in order: FlashInfer imports (flashinfer): "
+        "flashinfer-cubin is 0.6.13, it must match flashinfer-python 0.3.1",
+        PROVEN,
+    ),
+    (
+        "a-wheel-of-another-hash-than-the-lock-says",
+        lambda hosts, _index: lock(hosts),
+        "Ask for FlashInfer, to install it: unshare ended with exit code 1\nUsing Python PYTHON environment at: "
+        "ENVIRONMENT\nResolved 1 package in TIME\nerror: Failed to download `flashinfer-python==0.3.1`\n"
+        "  cause: Hash mismatch for `flashinfer-python==0.3.1`\n         Expected:\n           sha256:"
+        + "0"
+        * 64
+        + "\n"
+        "         Computed:\n           sha256:FOUND",
+        PROVEN,
+    ),
+    (
+        "an-index-for-one-package-that-has-a-torch-too",
+        lambda hosts, index: {
+            "flashinfer_jit_cache_index": f"http://{index}/simple",
+            "flashinfer_require_companions": True,
+            **release(hosts, "whole", FLASHINFER, ("flashinfer_cubin", "0.3.1", "", {"flashinfer_cubin/x": ""})),
+        },
+        PLAN + "No versions satisfy flashinfer-python==0.3.1, flashinfer-cubin==0.3.1, flashinfer-jit-cache==0.3.1: "
+        "Because only torch<=NEWEST is available and all versions of flashinfer-jit-cache depend on torch>=99, we can conclude that all versions of flashinfer-jit-cache cannot be "
+        "used. And because the request asks for flashinfer-jit-cache==0.3.1, we can conclude that your requirements "
+        "are unsatisfiable.",
+        UNTOUCHED,
+    ),
+    (
+        "a-repository-that-asks-for-a-password",
+        lambda hosts, index: {"fi_method": "source", "flashinfer_source": f"http://ocr:hunter2@{index}/x.git"},
+        BUILD
+        + "cannot take v0.3.1 from http://INDEX/x.git: git ended with exit code 128\nfatal: Authentication failed for "
+        "'http://INDEX/x.git/'. Expected a tag or a commit that can be read without being asked for a password: "
+        "correct the URL or the ref, or give the host's user access",
+        UNTOUCHED,
+    ),
+    (
+        "a-source-archive-that-climbs-out",
+        lambda hosts, _index: {
+            "fi_method": "source",
+            "flashinfer_source": str(archive_that_climbs(hosts.folder / "climbs.tar.gz")),
+        },
+        BUILD
+        + "source.gz is not safe to unpack: flashinfer/../../../evil: its path leads out of the archive. Nothing was "
+        "unpacked; take the archive from its maker, with a checksum",
+        UNTOUCHED,
+    ),
+    (
+        "no-compiler",
+        lambda hosts, _index: gpu_host(hosts, without="c++"),
+        NO_KERNELS + "C++ compiler: expected c++ on PATH, found none; install g++",
+        UNTOUCHED,
+    ),
+    (
+        "no-ninja",
+        lambda hosts, _index: gpu_host(hosts, without="ninja"),
+        NO_KERNELS + "ninja: expected it on PATH, found none; install the package ninja into the environment",
+        UNTOUCHED,
+    ),
+    (
+        "no-nvcc",
+        lambda hosts, _index: gpu_host(hosts, without="nvcc"),
+        NO_KERNELS + "nvcc: expected it at FOLDER/no-toolkit/bin/nvcc, found none\n- curand.h: expected it in "
+        "FOLDER/no-toolkit/include, found none; install the CUDA toolkit's headers\n- cublasLt.h: expected it in "
+        "FOLDER/no-toolkit/include, found none; install the CUDA toolkit's headers",
+        UNTOUCHED,
+    ),
+    (
+        "an-nvcc-of-another-version",
+        lambda hosts, _index: gpu_host(hosts, nvcc="13.0"),
+        NO_KERNELS + "nvcc 12.8: found 13.0 at FOLDER/cuda-13.0/bin/nvcc; install the CUDA 12.8 toolkit, or set "
+        "flashinfer_cuda_home to it",
+        UNTOUCHED,
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def hosts(make_hosts: Callable[[], LightHosts], request: pytest.FixtureRequest) -> LightHosts:
+    """All rows that are asked for, after the run."""
+    hosts = make_hosts()
+    hosts.call(sys.executable, FETCH, "flashinfer-python==0.4.1", hosts.folder / "source")
+    only = hosts.folder / "index"
+    hosts.wheel(only, "torch", "99.0", "", {})
+    hosts.wheel(only, "flashinfer_jit_cache", "0.3.1", "Requires-Dist: torch>=99\n", {})
+    chosen = {item.callspec.params["name"] for item in request.session.items if item.fspath == request.fspath}
+    with served(only) as index:
+        for name, settings, _said, _ending in ROWS:
+            if name in chosen:
+                hosts.add(name, **settings(hosts, index))
+        print(hosts.run())
+    return hosts
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "ending"), [pytest.param(name, said, ending, id=name) for name, _settings, said, ending in ROWS]
+)
+def test_it_is_told_and_the_baseline_is_proven(hosts: LightHosts, name: str, said: str, ending: str) -> None:
+    assert hosts.changes(name) == []
+    assert [line for line in hosts.failure(name).splitlines() if line] == f"{said}\n{ending}".splitlines()
