@@ -700,9 +700,10 @@ class Transaction:
                     "of this transaction. Look at both, then run action: recover"
                 )
             self._refuse_incomplete(result)
-            self._refuse_leak(record, baseline)
             # An installer syncs nothing; what is exchanged in must be on disk before it has the environment's name.
+            # That may take long, so production is looked at after it.
             exchange.sync_filesystem(self.state_dir)
+            self._refuse_leak(record, baseline)
             record.update(state="promoting", services=self.options.services)
             self._write(record, self._mine_since(body))
             if staged:
@@ -806,6 +807,7 @@ class Transaction:
         """Make the environment the baseline again. Gives whether anything changed, and the proof."""
         with self._working():
             self._check_place()
+            on_demand = not self._is_mine()
             record, owner = self._target()
             meta = self._meta(record["id"])
             changed = False
@@ -820,6 +822,9 @@ class Transaction:
                 if not self._holds_baseline(self.environment, meta):
                     changed = True
                     record["services"] = self.options.services
+                    if on_demand:
+                        self._refuse_damaged_baseline(record)
+                        record["on_demand"] = True
                     self._put_back(record, owner, meta)
             except Refused as error:
                 if "services" not in error.details:
@@ -830,7 +835,12 @@ class Transaction:
             if owner is not None:
                 self._write(record, None)
             proof = self._proof(record["id"], started)
-            self._empty_trash()
+            if proof["equal"]:
+                self._empty_trash()
+            elif changed and os.path.isdir(self._trash):
+                self.warn(
+                    f"what was replaced is kept in {self._trash} until action: prune, since the proof does not hold"
+                )
             if trouble is not None:
                 trouble.details["proof"] = proof
                 raise trouble
@@ -853,6 +863,7 @@ class Transaction:
         if record.get("state") in OPEN_STATES and (record["state"] == "freezing" or wanted not in ("", record["id"])):
             self._end(record, owner)
             record = self._body().get("transaction") or {}
+        wanted = wanted or self._one_before(record)
         if record and wanted in ("", record["id"]):
             return record, owner
         known = [found["id"] for found in self._baselines(record)]
@@ -865,6 +876,38 @@ class Transaction:
             )
         names = ("id", "strategy", "strategy_reason", "clone", "exports", "created", "baseline_ino", "result_ino")
         return {**{name: meta.get(name) for name in names}, "state": "promoted", "services": []}, owner
+
+    def _is_mine(self) -> bool:
+        """Whether this run owns the environment, and so restores what it changed itself."""
+        with contextlib.suppress(journal.JournalError):
+            return journal.key(journal.read(self.journal_path).get("owner") or {}) == journal.key(self._mine())
+        return False
+
+    def _one_before(self, record: Record) -> str:
+        """The baseline that nobody named: "" for the last transaction's.
+
+        Where that one failed and was taken back, what is in place is the result of one before it, and the way back
+        leads to that one's baseline. Where an operator went back on demand, the environment is where it should be.
+        """
+        state = record.get("state")
+        if state in (None, "promoted") or state in OPEN_STATES or record.get("on_demand") or self._is_mine():
+            return ""
+        here = _inode(self.environment)
+        kept = [found["id"] for found in self._baselines(record) if found["path"] != self.environment]
+        return next((name for name in kept if here and self._meta(name).get("result_ino") == here), "")
+
+    def _refuse_damaged_baseline(self, record: Record) -> None:
+        """Nothing has failed, so what is in place stays rather than give way to a tree that is not what was frozen."""
+        tree = self._tree(record["id"])
+        if not _inode(tree):
+            return
+        changed = inventory.differences(self._inventory(record["id"]), inventory.take(tree))
+        if changed:
+            raise Refused(
+                f"the kept baseline {record['id']} is no longer what was frozen: {'; '.join(changed[:8])}. Nothing was "
+                f"touched. Name another baseline (action: status lists them), or look at {tree}",
+                differences=_capped(changed),
+            )
 
     def _newer(self) -> bool:
         try:
@@ -1029,7 +1072,7 @@ class Transaction:
             return promised + self._restarts(self.options.services)
         if action == "restore":
             known = {found["id"]: found["path"] for found in self._baselines(record)}
-            target = self.options.baseline or record.get("id") or next(iter(known), "")
+            target = self.options.baseline or self._one_before(record) or record.get("id") or next(iter(known), "")
             if target not in known and not (open_ and target == record.get("id")):
                 raise Refused(
                     f"no baseline {target} of {self.environment} is kept; kept are: {', '.join(known) or 'none'}"

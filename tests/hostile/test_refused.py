@@ -215,7 +215,8 @@ ROWS: list[tuple[str, Callable[[LightHosts, str], dict], str, str]] = [
             **release(hosts, "whole", FLASHINFER, ("flashinfer_cubin", "0.3.1", "", {"flashinfer_cubin/x": ""})),
         },
         PLAN + "No versions satisfy flashinfer-python==0.3.1, flashinfer-cubin==0.3.1, flashinfer-jit-cache==0.3.1: "
-        "Because only torch<=NEWEST is available and all versions of flashinfer-jit-cache depend on torch>=99, we can conclude that all versions of flashinfer-jit-cache cannot be "
+        "Because only torch<=NEWEST is available and all versions of flashinfer-jit-cache depend on torch>=99, we can "
+        "conclude that all versions of flashinfer-jit-cache cannot be "
         "used. And because the request asks for flashinfer-jit-cache==0.3.1, we can conclude that your requirements "
         "are unsatisfiable.",
         UNTOUCHED,

@@ -636,3 +636,72 @@ def test_a_source_that_is_not_kept_is_refused(bench: Bench) -> None:
     with pytest.raises(transaction.Refused, match="no baseline nonsense is kept"):
         bench.work(source="nonsense").begin()
     assert inventory.differences(bench.before, inventory.take(str(bench.environment))) == []
+
+
+def convert(bench: Bench) -> None:
+    """A run that succeeds and lets the environment go."""
+    bench.work().begin()
+    bench.change()
+    bench.work().promote()
+    bench.work().prune()
+
+
+LATER = {**RUN, "pid": 11}
+
+
+def test_going_back_on_demand_refuses_a_baseline_that_is_no_longer_what_was_frozen(bench: Bench) -> None:
+    convert(bench)
+    (kept,) = bench.leftovers()
+    (Path(kept) / SITE / "tool/data.bin").unlink()
+    with pytest.raises(transaction.Refused, match=r"no longer what was frozen: .*tool/data.bin: missing"):
+        bench.work(owner=LATER).restore()
+    assert bench.is_result()
+    assert bench.leftovers() == [kept]
+
+
+def test_what_a_failed_proof_replaced_is_kept_until_prune(bench: Bench) -> None:
+    bench.work().begin()
+    bench.change()
+    bench.work().promote()
+    (kept,) = bench.leftovers()
+    (Path(kept) / SITE / "tool/data.bin").unlink()
+    changed, proof = (
+        bench.work().restore()
+    )  # the run that changed it: its result failed, so the baseline comes all the same
+    assert (changed, proof["equal"]) == (True, False)
+    assert len(bench.leftovers()) == 1
+    assert "is kept in" in bench.warnings[-1]
+    bench.work().prune()
+    assert bench.leftovers() == []
+
+
+@pytest.mark.parametrize("taken_back", ["discard", "restore"])
+def test_the_way_back_leads_past_a_run_that_failed(bench: Bench, taken_back: str) -> None:
+    convert(bench)
+    bench.work(owner=LATER).begin()
+    if taken_back == "restore":
+        bench.work(owner=LATER).promote()
+    getattr(bench.work(owner=LATER), taken_back)()
+    bench.work(owner=LATER).prune()
+    again = {**RUN, "pid": 12}
+    assert "exchange baseline" in bench.work(owner=again).plan("restore")[0]
+    changed, proof = bench.work(owner=again).restore()
+    assert (changed, proof["equal"]) == (True, True)
+    assert bench.is_baseline()
+    # Asked once more it is where it should be: no step further back.
+    assert bench.work(owner={**RUN, "pid": 13}).restore()[0] is False
+    assert bench.is_baseline()
+
+
+def test_production_is_looked_at_after_all_that_takes_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.work().begin()
+    bench.change()
+    original = exchange.sync_filesystem
+
+    def slow(folder: str) -> None:
+        original(folder)
+        (bench.environment / "written meanwhile").touch()
+
+    monkeypatch.setattr(exchange, "sync_filesystem", slow)
+    with pytest.raises(transaction.Refused, match="written meanwhile: was not there"):
+        bench.work().promote()
