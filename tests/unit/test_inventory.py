@@ -129,7 +129,7 @@ def test_a_large_tree_is_whole_whoever_walks_it(
     for folder, folders, files in os.walk(tmp_path):
         expected |= {os.path.relpath(os.path.join(folder, name), tmp_path) for name in folders + files}
     if spoil == "dump":
-        monkeypatch.setattr(inventory.marshal, "dump", broken)
+        monkeypatch.setattr(inventory, "dump", broken)
     if spoil == "fork":
         monkeypatch.setattr(inventory.os, "fork", broken)
     found = inventory.take(str(tmp_path))
