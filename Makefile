@@ -91,6 +91,12 @@ test-gpu: ## On a GPU host without network: FlashInfer on clones of the PyTorch 
 test-hostile: env ## Requests that must be refused, with the real uv and package index
 	@eval "$$(.venv/bin/python tools/index_environment.py)" && python -m pytest tests/hostile
 
+.PHONY: compatibility
+compatibility: env ## Measure which FlashInfer releases fit ENVIRONMENT (a stack without any), into docs/compatibility.md
+	@eval "$$(.venv/bin/python tools/index_environment.py)" && UV_CACHE_DIR="$(STACK_ROOT)/cache/uv" \
+	python tools/compatibility.py measure "$(ENVIRONMENT)" "$(STACK_ROOT)/compatibility"
+	python tools/compatibility.py page
+
 .PHONY: bench-transaction
 bench-transaction: env ## Time freeze, clone, promote, restore beside the ways by hand, on a copy of the stack's environment
 	python benchmarks/transaction.py --cache "$(STACK_ROOT)/cache/uv" "$(STACK_ROOT)/envs/olmocr-optimized"

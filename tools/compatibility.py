@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+# Copyright (c) The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Measure which FlashInfer releases fit the stack, and write docs/compatibility.md.
+
+compatibility.py measure ENVIRONMENT WORK [VERSION ...]
+    ENVIRONMENT is the stack without FlashInfer, and is only read; each release is installed into a hard-linked copy in
+    WORK, on the same file system. WORK/VERSION.json keeps each result, so that a run that was cut short goes on; remove
+    it to measure again. At the end docs/compatibility.json holds all of them.
+compatibility.py page
+    writes docs/compatibility.md from docs/compatibility.json
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import compatibility_probe
+import jinja2
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "collections"))
+
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (  # noqa: E402 - found through the path above
+    cuda_guard,
+    distributions,
+    needs,
+    package_plan,
+)
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage  # noqa: E402
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import (  # noqa: E402
+    Failed,
+    Sources,
+    Unsatisfiable,
+    Uv,
+)
+
+DATA = ROOT / "docs/compatibility.json"
+PAGE = ROOT / "docs/compatibility.md"
+TEMPLATE = ROOT / "tools/compatibility.md.j2"
+PACKAGE = "flashinfer-python"
+CUDA = 12
+LIMIT = 900.0  # seconds, for one call
+VERSIONS = (
+    *("0.3.1", "0.4.1", "0.5.3", "0.7.2.post1", "0.6.13", "0.2.5", "0.4.0", "0.5.0", "0.6.0", "0.2.14.post1", "0.3.0"),
+    *("0.6.18.post1", "0.7.0"),
+)
+
+
+def pins(plan: package_plan.Plan) -> list[str]:
+    return sorted(f"{change.name} {change.after}" for change in plan.changes if not change.before)
+
+
+def tried(uv: Uv, request: package_plan.Request) -> tuple[package_plan.Plan | None, dict[str, Any]]:
+    """A plan by the collection's own planner, and what there is to say of it; None with the problem where none is."""
+    said: dict[str, Any] = {"problem": "", "adds": [], "moves": [], "kept_out": [], "unmet": []}
+    try:
+        plan = package_plan.make(uv, request, distributions.installed(uv.stage.tree), [])
+    except package_plan.Refused as refused:
+        said["problem"] = str(refused).split(" Why: ")[0]
+        said["unmet"] = [f"{need.requirement} ({need.status})" for need in refused.needs if need.status in needs.UNMET]
+        return None, said
+    except Unsatisfiable as reason:
+        return None, {**said, "problem": reason.brief}
+    except Failed as reason:
+        return None, {**said, "problem": " ".join(str(reason).split())[:300]}
+    said["adds"] = pins(plan)
+    said["moves"] = [f"{c.name} {c.before} -> {c.after or 'removed'}" for c in plan.changes if c.before]
+    said["kept_out"] = [f"{row['name']} {row['version']}" for row in plan.excluded]
+    return plan, said
+
+
+def probe(tree: Path, work: Path) -> dict[str, Any]:
+    """What the probe saw, run by the copy's Python. Whatever an import writes goes into `work`."""
+    scratch = str(work / "home")
+    env = {"HOME": scratch, "FLASHINFER_WORKSPACE_BASE": scratch, "TVM_FFI_CACHE_DIR": scratch, "PYTHONPATH": ""}
+    # Without a GPU the architecture must be named; tvm_ffi would compile a torch extension at its import.
+    env |= {"TORCH_CUDA_ARCH_LIST": "8.0", "FLASHINFER_CUDA_ARCH_LIST": "8.0", "TVM_FFI_DISABLE_TORCH_C_DLPACK": "1"}
+    stage = Stage(str(tree))
+    done = stage.run(
+        [stage.python, compatibility_probe.__file__],
+        timeout=LIMIT,
+        env={**env, "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=scratch,
+    )
+    found: dict[str, Any] = {}
+    for line in done.stdout.splitlines():
+        if line.startswith(compatibility_probe.MARK):
+            found.update(json.loads(line.removeprefix(compatibility_probe.MARK)))
+    return found if done.ok else {**found, "problem": done.outcome(lines=1)[:300]}
+
+
+def install(uv: Uv, plan: package_plan.Plan) -> str:
+    """Install the plan by its hashed lock; the problem, or "". FlashInfer comes last: its build may need the others."""
+    own = [pin for pin in plan.pins if pin.startswith(PACKAGE + "==")]
+    try:
+        for part in ([pin for pin in plan.pins if pin not in own], own):
+            if part:
+                uv.install(part, uv.lock(part), [], plan.constraints)
+    except (Failed, Unsatisfiable) as problem:
+        return " ".join(str(problem).split())[:300]
+    return ""
+
+
+def measure(baseline: Path, work: Path, version: str) -> dict[str, Any]:
+    """Everything that is found out about one release."""
+    began = time.monotonic()
+    tree, folder = work / f"tree-{version}", work / f"request-{version}"
+    for path in (tree, folder):
+        shutil.rmtree(path, ignore_errors=True)
+    folder.mkdir()
+    subprocess.run(["cp", "-al", "--", str(baseline), str(tree)], check=True)
+    uv = Uv(shutil.which("uv") or "uv", Stage(str(tree)), Sources(), str(folder), LIMIT, no_build_isolation=(PACKAGE,))
+    uv.cache = os.environ.get("UV_CACHE_DIR", "")
+    wanted = [f"{PACKAGE}=={version}"]
+    before, hurt = distributions.installed(str(tree)), [damage.name for damage in distributions.damaged(str(tree))]
+    found: dict[str, Any] = {"unguarded": tried(uv, package_plan.Request(wanted))[1]}
+    plan, found["pypi"] = tried(uv, package_plan.Request(wanted, protect=["all"], cuda_major=CUDA))
+    if plan is None:
+        request = package_plan.Request(wanted, protect=["all"], cuda_major=CUDA, declared_only=True)
+        plan, found["constrained"] = tried(uv, request)
+        unmet = found["constrained"]["unmet"]
+        if plan is None and unmet:
+            # Refused by the role; installed here all the same, to see whether an import would notice.
+            request.accept_unmet.extend(re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in unmet)
+            plan, _said = tried(uv, request)
+    if plan:
+        found["install_problem"] = install(uv, plan)
+        after = distributions.installed(str(tree))
+        own = after.get(PACKAGE)
+        found["declares"] = [text for text in (own.requires if own else ()) if "extra ==" not in text]
+        found["moved"] = sorted(n for n, d in before.items() if n not in after or after[n].version != d.version)
+        found["damaged"] = [d.name for d in distributions.damaged(str(tree)) if d.name not in hurt]
+        found["probe"] = probe(tree, work)
+    for path in (tree, folder):
+        shutil.rmtree(path, ignore_errors=True)
+    return {
+        **json.loads(json.dumps(found).replace(str(tree), "ENVIRONMENT")),
+        "seconds": round(time.monotonic() - began),
+    }
+
+
+def measure_all(baseline: Path, work: Path, versions: list[str]) -> None:
+    installed = distributions.installed(str(baseline))
+    if "vllm" not in installed or PACKAGE in installed:
+        raise SystemExit(
+            f"compatibility: expected the stack without {PACKAGE} at {baseline}, found another environment"
+        )
+    (work / "home").mkdir(parents=True, exist_ok=True)
+    for version in versions:
+        kept = work / f"{version}.json"
+        if not kept.exists():
+            sys.stdout.write(f"compatibility: {version}\n")
+            sys.stdout.flush()
+            text = json.dumps(measure(baseline, work, version), indent=1)
+            kept.with_suffix(".new").write_text(text, encoding="utf-8")
+            kept.with_suffix(".new").rename(kept)
+    results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in work.glob("*.json")}
+    data = {
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "baseline": {name: installed[name].version for name in ("torch", "vllm", "olmocr")},
+        "packages": len(installed),
+        "releases": {version: results[version] for version in sorted(results, key=Version)},
+    }
+    DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def misfits(found: dict[str, Any], path: str) -> list[str]:
+    """Why vllm's path (attention or sample) does not fit: an import that fails, calls that do not fit."""
+    seen = found.get("probe", {})
+    imports = [problem for module, problem in seen.get("vllm", {}).items() if path in module and problem]
+    calls = [
+        f"{row['call']}: {row['problem']}" for row in seen.get("calls", []) if path in row["module"] and row["problem"]
+    ]
+    return imports + calls
+
+
+def verdict(found: dict[str, Any]) -> tuple[str, str]:
+    """One word on a release, and why."""
+    seen = found.get("probe", {})
+    if found["pypi"]["problem"]:
+        constrained = found["constrained"]
+        why = "it needs " + ", ".join(constrained["unmet"]) if constrained["unmet"] else constrained["problem"]
+        if constrained["problem"]:
+            imports = bool(seen) and not seen["flashinfer"]["problem"]
+            return "refused", why + ("; it imports without, which proves nothing" if imports else "")
+    if found.get("install_problem"):
+        return "does not install", found["install_problem"]
+    if seen["flashinfer"]["problem"] or seen.get("problem"):
+        return "does not import", seen["flashinfer"]["problem"] or seen["problem"]
+    attention, sampler = misfits(found, "attention"), misfits(found, "sample")
+    if attention and sampler:
+        return "breaks", attention[0]
+    if attention:
+        return "sampler only", attention[0]
+    return ("attention only", sampler[0]) if sampler else ("fits", "every call of vllm's attention and sampler fits")
+
+
+def foreign(rows: list[str]) -> list[str]:
+    """Those of `name version` that belong to another CUDA major version."""
+    return [row for row in rows if cuda_guard.major(*row.split(" ", 1)) not in (None, CUDA)]
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def render(data: dict[str, Any]) -> str:
+    environment = jinja2.Environment(  # noqa: S701 - Markdown, not HTML
+        keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["cell"] = cell
+    rows = {version: (*verdict(found), found) for version, found in data["releases"].items()}
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        data=data,
+        rows=rows,
+        foreign=foreign,
+        hurt=[version for version, row in data["releases"].items() if row.get("moved") or row.get("damaged")],
+    )
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["measure"] and len(arguments) > 2:
+        versions = arguments[3:] or list(VERSIONS)
+        measure_all(Path(arguments[1]).resolve(), Path(arguments[2]).resolve(), versions)
+    elif arguments == ["page"]:
+        PAGE.write_text(render(json.loads(DATA.read_text(encoding="utf-8"))), encoding="utf-8")
+    else:
+        raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
