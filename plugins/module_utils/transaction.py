@@ -839,7 +839,8 @@ class Transaction:
                 self._empty_trash()
             elif changed and os.path.isdir(self._trash):
                 self.warn(
-                    f"what was replaced is kept in {self._trash} until action: prune, since the proof does not hold"
+                    f"the proof does not hold, so what was replaced is still in {self._trash}. Copy it away before any "
+                    "other run: recover, begin and prune remove it"
                 )
             if trouble is not None:
                 trouble.details["proof"] = proof

@@ -659,7 +659,7 @@ def test_going_back_on_demand_refuses_a_baseline_that_is_no_longer_what_was_froz
     assert bench.leftovers() == [kept]
 
 
-def test_what_a_failed_proof_replaced_is_kept_until_prune(bench: Bench) -> None:
+def test_what_a_failed_proof_replaced_is_left_and_told(bench: Bench) -> None:
     bench.work().begin()
     bench.change()
     bench.work().promote()
@@ -670,7 +670,7 @@ def test_what_a_failed_proof_replaced_is_kept_until_prune(bench: Bench) -> None:
     )  # the run that changed it: its result failed, so the baseline comes all the same
     assert (changed, proof["equal"]) == (True, False)
     assert len(bench.leftovers()) == 1
-    assert "is kept in" in bench.warnings[-1]
+    assert "is still in" in bench.warnings[-1]
     bench.work().prune()
     assert bench.leftovers() == []
 
