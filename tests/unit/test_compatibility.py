@@ -79,6 +79,7 @@ def test_what_the_modules_say_of_a_release_is_what_was_measured():
 def test_the_page_is_what_the_data_says():
     data = json.loads(compatibility.DATA.read_text(encoding="utf-8"))
     assert len(data["releases"]) >= 10
+    assert tuple(data["releases"]) == compatibility.VERSIONS, "the command would measure others than the page shows"
     assert compatibility.PAGE.read_text(encoding="utf-8") == compatibility.render(data), (
         "run tools/compatibility.py page"
     )
