@@ -123,7 +123,7 @@ def take(tree: str) -> dict[str, Entry]:
             return entries
         # Two of five, since it also writes down what it finds.
         its = waiting[1::5] + waiting[3::5]
-        with _walked_beside(tree, [*its]) as result:
+        with _walked_beside(tree, its) as result:
             entries.update(_walk(tree, sorted({*waiting} - {*its})))
             entries.update(result() or _walk(tree, its))
     return entries

@@ -112,13 +112,14 @@ def make(uv: Uv, request: Request, installed: dict[str, Distribution], damaged: 
             raise
     # One of them does not fit around what is protected. What can be done without must not keep the rest away.
     fitting: list[str] = []
+    plan = None
     for requirement in optional:
         try:
-            planned([*fitting, requirement])
+            plan = planned([*fitting, requirement])
             fitting.append(requirement)
         except (Refused, Unsatisfiable) as error:
             left_out.append({"requirement": requirement, "reason": f"it does not fit: {error}"})
-    return planned(fitting)
+    return plan or planned([])
 
 
 def _around(

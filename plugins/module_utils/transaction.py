@@ -223,7 +223,11 @@ class Transaction:
         known = {meta["baseline_ino"], meta.get("result_ino")}
         if known & {_inode(self.environment), _inode(self._tree(meta["id"]))}:
             return False
-        return not inventory.differences(self._inventory(meta["id"]), inventory.take(path))
+        return not self._differences(meta["id"], path)
+
+    def _differences(self, identifier: str, tree: str) -> list[str]:
+        """How a tree differs from the baseline of a transaction."""
+        return inventory.differences(self._inventory(identifier), inventory.take(tree))
 
     def _baselines(self, record: Record | None) -> list[dict[str, Any]]:
         """The baselines that can be had, newest first; `path` is where each lies now."""
@@ -687,7 +691,7 @@ class Transaction:
             body = self._read()
             self.claim(body)
             record: Record = body.get("transaction") or {}
-            if record.get("state") == "promoted" and journal.key(body.get("owner") or {}) == journal.key(self._mine()):
+            if record.get("state") == "promoted" and self._is_mine(body):
                 return False
             record = self._open_record(body, "promote")
             meta = self._meta(record["id"])
@@ -727,7 +731,7 @@ class Transaction:
             )
 
     def _refuse_leak(self, record: Record, baseline: str) -> None:
-        changed = inventory.differences(self._inventory(record["id"]), inventory.take(baseline))
+        changed = self._differences(record["id"], baseline)
         if changed:
             names = inventory.owners(baseline, _paths(changed))
             repair = " Repair: " + repair_command(self.environment, [], names, self.options.uv) if names else ""
@@ -807,8 +811,7 @@ class Transaction:
         """Make the environment the baseline again. Gives whether anything changed, and the proof."""
         with self._working():
             self._check_place()
-            on_demand = not self._is_mine()
-            record, owner = self._target()
+            record, owner, on_demand = self._target()
             meta = self._meta(record["id"])
             changed = False
             started = time.monotonic()
@@ -847,8 +850,11 @@ class Transaction:
                 raise trouble
             return changed, proof
 
-    def _target(self) -> tuple[Record, dict[str, Any] | None]:
-        """The transaction whose baseline is to come back, as a journal record."""
+    def _target(self) -> tuple[Record, dict[str, Any] | None, bool]:
+        """The transaction whose baseline is to come back, as a journal record; its owner; whether it is on demand.
+
+        It is not where this run owns the environment, and so takes back what it changed itself.
+        """
         wanted = self.options.baseline
         try:
             body = self._body()
@@ -859,14 +865,15 @@ class Transaction:
             os.rename(self.journal_path, f"{self.journal_path}.unreadable-{int(time.time())}")
             body = {}
         self.claim(body)
-        owner = self._mine_since(body)
+        owner, on_demand = self._mine_since(body), not self._is_mine(body)
         record: Record = body.get("transaction") or {}
         if record.get("state") in OPEN_STATES and (record["state"] == "freezing" or wanted not in ("", record["id"])):
             self._end(record, owner)
-            record = self._body().get("transaction") or {}
-        wanted = wanted or self._one_before(record)
+            body = self._body()
+            record = body.get("transaction") or {}
+        wanted = wanted or self._one_before(body)
         if record and wanted in ("", record["id"]):
-            return record, owner
+            return record, owner, on_demand
         known = [found["id"] for found in self._baselines(record)]
         identifier = wanted or (known[0] if known else "")
         meta = self._meta(identifier) if identifier in known else {}
@@ -876,22 +883,20 @@ class Transaction:
                 + f" of {self.environment} is kept in {self.state_dir}; kept are: {', '.join(known) or 'none'}"
             )
         names = ("id", "strategy", "strategy_reason", "clone", "exports", "created", "baseline_ino", "result_ino")
-        return {**{name: meta.get(name) for name in names}, "state": "promoted", "services": []}, owner
+        return {**{name: meta.get(name) for name in names}, "state": "promoted", "services": []}, owner, on_demand
 
-    def _is_mine(self) -> bool:
-        """Whether this run owns the environment, and so restores what it changed itself."""
-        with contextlib.suppress(journal.JournalError):
-            return journal.key(journal.read(self.journal_path).get("owner") or {}) == journal.key(self._mine())
-        return False
+    def _is_mine(self, body: dict[str, Any]) -> bool:
+        return journal.key(body.get("owner") or {}) == journal.key(self._mine())
 
-    def _one_before(self, record: Record) -> str:
+    def _one_before(self, body: dict[str, Any]) -> str:
         """The baseline that nobody named: "" for the last transaction's.
 
         Where that one failed and was taken back, what is in place is the result of one before it, and the way back
         leads to that one's baseline. Where an operator went back on demand, the environment is where it should be.
         """
+        record: Record = body.get("transaction") or {}
         state = record.get("state")
-        if state in (None, "promoted") or state in OPEN_STATES or record.get("on_demand") or self._is_mine():
+        if state in (None, "promoted") or state in OPEN_STATES or record.get("on_demand") or self._is_mine(body):
             return ""
         here = _inode(self.environment)
         kept = [found["id"] for found in self._baselines(record) if found["path"] != self.environment]
@@ -902,7 +907,7 @@ class Transaction:
         tree = self._tree(record["id"])
         if not _inode(tree):
             return
-        changed = inventory.differences(self._inventory(record["id"]), inventory.take(tree))
+        changed = self._differences(record["id"], tree)
         if changed:
             raise Refused(
                 f"the kept baseline {record['id']} is no longer what was frozen: {'; '.join(changed[:8])}. Nothing was "
@@ -1073,7 +1078,7 @@ class Transaction:
             return promised + self._restarts(self.options.services)
         if action == "restore":
             known = {found["id"]: found["path"] for found in self._baselines(record)}
-            target = self.options.baseline or self._one_before(record) or record.get("id") or next(iter(known), "")
+            target = self.options.baseline or self._one_before(body) or record.get("id") or next(iter(known), "")
             if target not in known and not (open_ and target == record.get("id")):
                 raise Refused(
                     f"no baseline {target} of {self.environment} is kept; kept are: {', '.join(known) or 'none'}"

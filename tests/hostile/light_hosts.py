@@ -30,6 +30,17 @@ STACK = ("torch==2.8.0", "vllm==0.11.0", "olmocr==0.4.2")
 # Real ones, which a stack has too: the build back end of FlashInfer's releases, and what reads requirements.
 WITH_IT = ("setuptools==84.2.1", "packaging==26.3")
 
+# What differs from run to run in what is told, or from day to day on the index.
+VARYING = (
+    (r"127\.0\.0\.1:\d+", "INDEX"),
+    (r"(?<=package in )\d+m?s", "TIME"),
+    (r"(?<=Using Python )\S+", "PYTHON"),
+    (r"(?<=Computed:\n           sha256:)\w+", "FOUND"),
+    (r"\d{8}T\d{6}\.\d+Z-[0-9a-f]+", "BASELINE"),
+    (r"torch<=[\d.]+", "torch<=NEWEST"),
+    (r"(?<=proven: )\d+(?= files)", "ALL"),
+)
+
 GPU = """#!/bin/sh
 # Stands in for nvidia-smi: one GPU and no process on it. The tests that use it end before anything asks the GPU itself.
 case "$*" in
@@ -152,15 +163,12 @@ class LightHosts:
 
     def failure(self, name: str) -> str:
         """What the play failed with, word for word; what differs from run to run is named instead."""
-        text = str(self.evidence(name)["failure"]).replace(str(self.environment(name)), "ENVIRONMENT")
-        text = text.replace(str(self.folder), "FOLDER").replace(str(TOOLS), "TOOLS")
-        text = re.sub(r"127\.0\.0\.1:\d+", "INDEX", re.sub(r"(?<=package in )\d+m?s", "TIME", text))
-        text = re.sub(
-            r"(?<=Using Python )\S+", "PYTHON", re.sub(r"(?<=Computed:\n           sha256:)\w+", "FOUND", text)
-        )
-        text = re.sub(r"\d{8}T\d{6}\.\d+Z-[0-9a-f]+", "BASELINE", text)
-        text = re.sub(r"torch<=[\d.]+", "torch<=NEWEST", text)
-        return re.sub(r"(?<=proven: )\d+(?= files)", "ALL", text).strip()
+        text = str(self.evidence(name)["failure"])
+        for path, told in ((self.environment(name), "ENVIRONMENT"), (self.folder, "FOLDER"), (TOOLS, "TOOLS")):
+            text = text.replace(str(path), told)
+        for pattern, told in VARYING:
+            text = re.sub(pattern, told, text)
+        return text.strip()
 
     def changes(self, name: str) -> list[str]:
         """What is not as before, and what a RECORD promises and is not there: judged without the collection's code."""

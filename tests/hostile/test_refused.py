@@ -104,7 +104,7 @@ def archive_that_climbs(path: Path) -> Path:
 
 def gpu_host(hosts: LightHosts, without: str = "", nvcc: str = "12.8") -> dict:
     """A host with a stand-in for a GPU, of whose compilers one is missing or another."""
-    tools = hosts.path_without("nvidia-smi", *(part for part in ("nvcc", "ninja", "c\\+\\+|g\\+\\+.*")))
+    tools = hosts.path_without("nvidia-smi", "nvcc", "ninja", r"c\+\+|g\+\+.*")
     gpu = hosts.program("gpu", "nvidia-smi", light_hosts.GPU)
     fitting = [hosts.program(name, name, "#!/bin/sh\n") for name in ("c++", "ninja") if name != without]
     toolkit = hosts.program(f"cuda-{nvcc}/bin", "nvcc", light_hosts.NVCC.format(version=nvcc)).parent
@@ -121,6 +121,7 @@ def gpu_host(hosts: LightHosts, without: str = "", nvcc: str = "12.8") -> dict:
 
 
 FLASHINFER = light_stack.WHEELS[3]
+NO_HASH = "0" * 64
 
 
 def release(hosts: LightHosts, folder: str, *wheels: tuple) -> dict:
@@ -138,7 +139,7 @@ def source_0_4_1(hosts: LightHosts) -> dict:
 
 def lock(hosts: LightHosts) -> dict:
     path = hosts.folder / "wrong-hash.txt"
-    path.write_text(f"flashinfer-python==0.3.1 --hash=sha256:{'0' * 64}\n")
+    path.write_text(f"flashinfer-python==0.3.1 --hash=sha256:{NO_HASH}\n")
     return {"flashinfer_lock": str(path), **release(hosts, "flashinfer", FLASHINFER)}
 
 
@@ -200,11 +201,8 @@ ROWS: list[tuple[str, Callable[[LightHosts, str], dict], str, str]] = [
         lambda hosts, _index: lock(hosts),
         "Ask for FlashInfer, to install it: unshare ended with exit code 1\nUsing Python PYTHON environment at: "
         "ENVIRONMENT\nResolved 1 package in TIME\nerror: Failed to download `flashinfer-python==0.3.1`\n"
-        "  cause: Hash mismatch for `flashinfer-python==0.3.1`\n         Expected:\n           sha256:"
-        + "0"
-        * 64
-        + "\n"
-        "         Computed:\n           sha256:FOUND",
+        "  cause: Hash mismatch for `flashinfer-python==0.3.1`\n         Expected:\n"
+        f"           sha256:{NO_HASH}\n         Computed:\n           sha256:FOUND",
         PROVEN,
     ),
     (
@@ -216,9 +214,8 @@ ROWS: list[tuple[str, Callable[[LightHosts, str], dict], str, str]] = [
         },
         PLAN + "No versions satisfy flashinfer-python==0.3.1, flashinfer-cubin==0.3.1, flashinfer-jit-cache==0.3.1: "
         "Because only torch<=NEWEST is available and all versions of flashinfer-jit-cache depend on torch>=99, we can "
-        "conclude that all versions of flashinfer-jit-cache cannot be "
-        "used. And because the request asks for flashinfer-jit-cache==0.3.1, we can conclude that your requirements "
-        "are unsatisfiable.",
+        "conclude that all versions of flashinfer-jit-cache cannot be used. And because the request asks for "
+        "flashinfer-jit-cache==0.3.1, we can conclude that your requirements are unsatisfiable.",
         UNTOUCHED,
     ),
     (
