@@ -10,6 +10,7 @@ files that something is known to write into become real copies.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import shutil
@@ -92,12 +93,27 @@ def reflinks(file: str, folder: str) -> bool:
 
 
 def _copy(source: str, target: str) -> None:
+    """Put a real copy in the place of a link: contents, owner, mode, extended attributes and times.
+
+    All of it through two open files. The folders are the environment's owner's, who could put a link to another file
+    into the place of a name while root works there.
+    """
     temporary = target + ".gpu-stack-copy"
-    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    status = os.lstat(source)
-    if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
-        os.chown(temporary, status.st_uid, status.st_gid)  # first: it drops set-user-ID bits and capabilities
-    shutil.copy2(source, temporary, follow_symlinks=False)  # contents, mode, times and extended attributes
+    with (
+        open(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as old,
+        open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as new,
+    ):
+        status = os.fstat(old.fileno())
+        shutil.copyfileobj(old, new, 1 << 20)
+        new.flush()
+        if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+            os.fchown(new.fileno(), status.st_uid, status.st_gid)  # first: it drops set-user-ID bits and capabilities
+        os.fchmod(new.fileno(), status.st_mode & 0o7777)
+        for name in os.listxattr(old.fileno()):
+            # What this user may not set (another's security label), or this filesystem does not keep.
+            with contextlib.suppress(OSError):
+                os.setxattr(new.fileno(), name, os.getxattr(old.fileno(), name))
+        os.utime(new.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
     os.rename(temporary, target)
 
 

@@ -62,6 +62,12 @@ def give(path: str, owner: tuple[int, int] | None) -> None:
         os.chown(path, owner[0], owner[1], follow_symlinks=False)
 
 
+def give_open(descriptor: int, owner: tuple[int, int] | None) -> None:
+    """The same for an open file: the owner, whose folder it is in, may have put another in its place meanwhile."""
+    if owner is not None and os.geteuid() == 0:
+        os.fchown(descriptor, *owner)
+
+
 def write_file(path: str, data: bytes, owner: tuple[int, int] | None = None) -> None:
     """Put `data` at `path`, whole or not at all, durable on return. Raises OSError."""
     folder, name = os.path.split(path)
@@ -73,8 +79,8 @@ def write_file(path: str, data: bytes, owner: tuple[int, int] | None = None) -> 
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
+            give_open(descriptor, owner)
             os.fsync(descriptor)
-        give(temporary, owner)
         os.rename(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
@@ -142,15 +148,18 @@ def holders(path: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def lock(folder: str, wait: float = LOCK_WAIT, owner: tuple[int, int] | None = None) -> Iterator[int]:
+def lock(
+    folder: str, wait: float = LOCK_WAIT, owner: tuple[int, int] | None = None, beat: bool = True
+) -> Iterator[int]:
     """Hold the lock of a state folder; gives the descriptor, to be passed on to children that do long work.
 
-    Waits `wait` seconds for another holder, then raises LockBusy. The file's time is the transaction's heartbeat.
+    Waits `wait` seconds for another holder, then raises LockBusy. The file's time is the transaction's heartbeat;
+    without `beat` it stays as it is.
     """
     path = os.path.join(os.path.realpath(folder), "lock")
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        give(path, owner)
+        give_open(descriptor, owner)
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT):
             raise
@@ -170,9 +179,11 @@ def lock(folder: str, wait: float = LOCK_WAIT, owner: tuple[int, int] | None = N
                     f"{folder} is locked by {who} since {told_time(os.stat(descriptor).st_mtime)}; "
                     f"waited {wait:.0f} s. Let it end, or end it, and run again"
                 ) from None
-        _beat(descriptor)
+        if beat:
+            _beat(descriptor)
         yield descriptor
-        _beat(descriptor)
+        if beat:
+            _beat(descriptor)
     finally:
         os.close(descriptor)
 

@@ -120,6 +120,10 @@ class Options:
     lock_wait: float = journal.LOCK_WAIT
 
 
+class ServicesMissing(Refused):
+    """The trees are where they should be, and a service did not come back after their exchange."""
+
+
 class Contested(Refused):
     """Another run owns the environment; `details["contested"]` is its owner record."""
 
@@ -153,6 +157,17 @@ class Transaction:
         return os.path.join(self.state_dir, "trash")
 
     @property
+    def _held_back(self) -> str:
+        return os.path.join(self.state_dir, "held-back")
+
+    def _in(self, folder: str) -> list[str]:
+        """The paths of what a folder holds; none where there is no such folder."""
+        try:
+            return [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+        except FileNotFoundError:
+            return []
+
+    @property
     def _owner_ids(self) -> tuple[int, int] | None:
         for path in (self.environment, self.state_dir):
             with contextlib.suppress(OSError):
@@ -177,6 +192,15 @@ class Transaction:
                 os.unlink(os.path.join(self.state_dir, "ballast"))
             journal.write_file(self.journal_path, data, self._owner_ids)
 
+    def _write_at_last(self, record: Record | None, owner: dict[str, Any] | None) -> None:
+        """Write what only says that all is done: for want of space it is left to the next `recover`."""
+        try:
+            self._write(record, owner)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self.warn(f"the journal {self.journal_path} could not be brought up to date, recover does that: {error}")
+
     def _mine(self) -> dict[str, Any]:
         return {**self.options.owner, "heartbeat": time.time()}
 
@@ -188,6 +212,11 @@ class Transaction:
         except (OSError, ValueError):
             return {}
         return meta if isinstance(meta, dict) and meta.get("id") == identifier else {}
+
+    def _make_folder(self, folder: str) -> None:
+        if not os.path.isdir(folder):
+            os.mkdir(folder, 0o700)
+            journal.give(folder, self._owner_ids)
 
     def _put(self, identifier: str, name: str, data: bytes) -> None:
         journal.write_file(os.path.join(self._folder(identifier), name), data, self._owner_ids)
@@ -210,6 +239,18 @@ class Transaction:
         except (OSError, ValueError) as error:
             raise Refused(f"the inventory of baseline {identifier} cannot be read ({path}: {error})") from None
 
+    def _hashes(self, identifier: str) -> dict[str, str]:
+        """The RECORD hashes of a baseline."""
+        path = os.path.join(self._folder(identifier), "hashes.json")
+        try:
+            with open(path, encoding="utf-8") as file:
+                return dict(json.load(file))
+        except (OSError, ValueError) as error:
+            raise Refused(
+                f"the RECORD hashes of baseline {identifier} cannot be read ({path}: {error}), so contents cannot be "
+                "compared; sizes and times still can, without deep"
+            ) from None
+
     def _holds_baseline(self, path: str, meta: dict[str, Any]) -> bool:
         """Whether the tree at `path` is the baseline of a transaction.
 
@@ -225,11 +266,15 @@ class Transaction:
             return False
         return not self._differences(meta["id"], path)
 
+    def _is_only_baseline(self, tree: str, meta: dict[str, Any]) -> bool:
+        """Whether a tree holds the baseline, and the environment does not."""
+        return self._holds_baseline(tree, meta) and not self._holds_baseline(self.environment, meta)
+
     def _differences(self, identifier: str, tree: str) -> list[str]:
         """How a tree differs from the baseline of a transaction."""
         return inventory.differences(self._inventory(identifier), inventory.take(tree))
 
-    def _baselines(self, record: Record | None) -> list[dict[str, Any]]:
+    def _baselines(self) -> list[dict[str, Any]]:
         """The baselines that can be had, newest first; `path` is where each lies now."""
         found = []
         for identifier in self._identifiers():
@@ -247,14 +292,19 @@ class Transaction:
             found.append({**told, "path": path})
         return found
 
-    def describe(self, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The transaction as the module returns it."""
-        body = self._read() if body is None else body
+    def describe(self) -> dict[str, Any]:
+        """The transaction as the module returns it; also where the journal cannot be read, which `problem` tells."""
+        problem = None
+        try:
+            body = journal.read(self.journal_path)
+        except journal.JournalError as error:
+            body, problem = {"transaction": {"state": "unreadable"}}, str(error)
         record: Record = body.get("transaction") or {}
         staged = record.get("strategy") == "staged" and record.get("state") == "open"
         return {
             "id": record.get("id"),
             "state": record.get("state", "none"),
+            "problem": problem,
             "strategy": record.get("strategy"),
             "strategy_reason": record.get("strategy_reason"),
             "environment": self.environment,
@@ -262,7 +312,7 @@ class Transaction:
             "candidate": self._tree(record["id"]) if staged else None,
             "clone": record.get("clone"),
             "baseline_id": record.get("id"),
-            "baselines": self._baselines(record),
+            "baselines": self._baselines(),
             "owner": body.get("owner"),
             "exports": record.get("exports", []),
         }
@@ -292,8 +342,8 @@ class Transaction:
             )
 
     @contextlib.contextmanager
-    def _working(self, create: bool = False) -> Iterator[None]:
-        """Hold the lock; with `create` the state folder is made first."""
+    def _working(self, create: bool = False, beat: bool = True) -> Iterator[None]:
+        """Hold the lock; with `create` the state folder is made first; `beat` where it is a sign of life of a run."""
         if create and not os.path.isdir(self.state_dir):
             os.makedirs(self.state_dir, mode=0o700, exist_ok=True)
             journal.give(self.state_dir, self._owner_ids)
@@ -302,7 +352,7 @@ class Transaction:
             yield
             return
         try:
-            with journal.lock(self.state_dir, self.options.lock_wait, self._owner_ids) as descriptor:
+            with journal.lock(self.state_dir, self.options.lock_wait, self._owner_ids, beat) as descriptor:
                 self.held = (descriptor,)
                 try:
                     yield
@@ -361,12 +411,11 @@ class Transaction:
             return {"transaction": record, "owner": None, "rebuilt": str(error)}
 
     def _rebuild(self, why: str) -> Record | None:
-        """What the newest transaction on disk must have been at. Raises Refused rather than to guess."""
-        for identifier in self._identifiers():
-            meta = self._meta(identifier)
-            if not meta:
-                continue  # its freezing had not ended, so nothing can have been changed
-            here, there = _inode(self.environment), _inode(self._tree(identifier))
+        """What the last transaction must have been at, by the trees on disk. Raises Refused rather than to guess."""
+        # A transaction without one had not ended its freezing, so it had changed nothing.
+        metas = [meta for meta in map(self._meta, self._identifiers()) if meta]
+        for meta in metas:
+            here, there = _inode(self.environment), _inode(self._tree(meta["id"]))
             record = {name: meta.get(name) for name in ("id", "strategy", "strategy_reason", "clone", "exports")}
             record.update(baseline_ino=meta["baseline_ino"], result_ino=meta.get("result_ino"), services=[])
             if here and here == meta["baseline_ino"]:
@@ -376,15 +425,20 @@ class Transaction:
                     return {**record, "state": "promoted"}
                 raise Refused(
                     f"the journal {self.journal_path} cannot be read ({why}), and whether the work on "
-                    f"{self.environment} had ended cannot be told. The baseline {identifier} is whole at "
-                    f"{self._tree(identifier)}: put it back with action: restore, baseline: {identifier}"
+                    f"{self.environment} had ended cannot be told. The baseline {meta['id']} is whole at "
+                    f"{self._tree(meta['id'])}: put it back with action: restore, baseline: {meta['id']}"
                 )
-            raise Refused(
-                f"the journal {self.journal_path} cannot be read ({why}), and {self.environment} is neither the "
-                f"baseline {identifier} nor its result. Nothing was touched. To put that baseline back: action: "
-                f"restore, baseline: {identifier}"
-            )
-        return None
+        if not metas:
+            return None
+        kept = [
+            f"{found['id']} (FlashInfer {found['flashinfer'] or 'not installed'}, at {found['path']})"
+            for found in self._baselines()
+        ]
+        raise Refused(
+            f"the journal {self.journal_path} cannot be read ({why}), and {self.environment} is neither a baseline nor "
+            "a result that is known here. Nothing was touched. Choose what shall be there, newest first: "
+            f"{'; '.join(kept) or 'none is kept'}; then action: restore, baseline: ID"
+        )
 
     def _recover(self) -> dict[str, Any]:
         body = self._body()
@@ -402,9 +456,8 @@ class Transaction:
             told["changed"] = True
         elif record and record.get("services"):
             told["found"] = f"services still to be restarted after transaction {record['id']}"
-            told["done"] = "restarted " + ", ".join(record["services"])
             told["changed"] = True
-            self._restart(record, owner)
+            told["done"] = self._restart_again(record, owner)
         for leftover in self._strays(record):
             clone.remove(leftover, self.held)
             told["changed"] = True
@@ -412,11 +465,23 @@ class Transaction:
                 told["found"], told["done"] = "trees that nothing needs", "removed them"
         return told
 
+    def _restart_again(self, record: Record, owner: dict[str, Any] | None) -> str:
+        """Restart what an ended transaction still has to; gives what was done."""
+        if record["state"] == "promoted":
+            return self._finish_promotion(record, owner, self._meta(record["id"]))
+        units = ", ".join(record["services"])
+        failed = [f"{unit['name']}: {unit['error']}" for unit in self._restart(record) if unit["error"]]
+        # The run that met this has failed with it; the baseline is in place, and nothing better is to be had.
+        record["services"] = []
+        self._write(record, owner)
+        if failed:
+            self.warn(f"the baseline is in place, and not every service came back: {'; '.join(failed)}")
+        return f"restarted {units}" + (f", and not every one came back: {'; '.join(failed)}" if failed else "")
+
     def _strays(self, record: Record | None) -> list[str]:
         """What a killed run left that belongs to no transaction."""
         found = []
-        with contextlib.suppress(OSError):
-            found += [os.path.join(self._trash, name) for name in os.listdir(self._trash)]
+        found += self._in(self._trash)
         with contextlib.suppress(OSError):
             for name in os.listdir(self.state_dir):
                 if name.startswith(".") and name.endswith(".new"):
@@ -436,18 +501,27 @@ class Transaction:
             clone.remove(self._folder(identifier), self.held)
             self._write(None, owner)
             return "nothing had been changed; removed the unfinished freeze"
-        here = _inode(self.environment)
         if state == "restoring":
             self._put_back(record, owner, meta)
             return f"finished the restore of baseline {identifier}"
-        if state == "promoting" and record["strategy"] == "staged" and here and here == record["result_ino"]:
-            self._settle_promoted(record, owner, meta)
-            return "the exchange had happened; finished the promotion"
+        if state == "promoting" and self._exchanged(record, meta):
+            return self._finish_promotion(record, owner, meta)
         if record["strategy"] == "in_place" and state in ("open", "promoting"):
+            record["services"] = self._named_services(identifier)
             self._put_back(record, owner, meta)
             return f"put baseline {identifier} back in place of the environment that was being changed"
         self._drop(record, owner)
         return "dropped the unfinished candidate; the environment had not been touched"
+
+    def _exchanged(self, record: Record, meta: dict[str, Any]) -> bool:
+        """Whether the exchange of a staged promotion has happened."""
+        if record["strategy"] != "staged":
+            return False
+        here = _inode(self.environment)
+        if here in (record["result_ino"], record["baseline_ino"]):
+            return bool(here) and here == record["result_ino"]
+        # After the host was copied file by file the inode numbers tell nothing.
+        return self._is_only_baseline(self._tree(record["id"]), meta)
 
     # --- begin --------------------------------------------------------------------------------------------------------
 
@@ -476,7 +550,7 @@ class Transaction:
         """The tree that the candidate is cloned from: the environment, or a kept baseline. Raises Refused."""
         if not self.options.source:
             return self.environment
-        kept = {found["id"]: found["path"] for found in self._baselines(self._read().get("transaction"))}
+        kept = {found["id"]: found["path"] for found in self._baselines()}
         if self.options.source not in kept:
             raise Refused(f"no baseline {self.options.source} is kept; kept are: {', '.join(kept) or 'none'}")
         return str(kept[self.options.source])
@@ -564,6 +638,15 @@ class Transaction:
                 f"{sorted(foreign)[0]}; only root can clone them as they are. Run this task as root, or give them "
                 f"to the owner: chown -hR {owner} {shlex.quote(self.environment)}"
             )
+        groups = {*os.getgroups(), os.getegid()}
+        alien = sorted(path for path, entry in entries.items() if entry[5] not in groups)
+        if alien and os.geteuid() != 0:
+            raise Refused(
+                f"{len(alien)} entries of {self.environment} belong to a group that uid {os.geteuid()} is not in, the "
+                f"first is {alien[0]} (gid {entries[alien[0]][5]}); only root can clone them as they are. Run this "
+                "task as root, or give them to a group of the owner: "
+                f"chgrp -hR {os.getegid()} {shlex.quote(self.environment)}"
+            )
         return entries, inventory.recorded(self.environment)
 
     def _begin(self, strategy: str, reason: str) -> None:
@@ -602,10 +685,9 @@ class Transaction:
 
     def _fill(self, record: Record, owner: dict[str, Any]) -> None:
         identifier = record["id"]
-        for folder in (os.path.join(self.state_dir, "transactions"), self._folder(identifier)):
-            if not os.path.isdir(folder):
-                os.mkdir(folder, 0o700)
-                journal.give(folder, self._owner_ids)
+        # The trash too: when a restore needs it, there may be no inode left.
+        for folder in (self._trash, os.path.join(self.state_dir, "transactions"), self._folder(identifier)):
+            self._make_folder(folder)
         exports = self._export(identifier)
         entries, listed = self._freeze()
         source = self._source()
@@ -629,6 +711,7 @@ class Transaction:
             "torch": torch["version"] or torch["metadata"],
             "torch_values": torch,
             "flashinfer": packages.get("flashinfer-python", {}).get("version"),
+            "services": self.options.services,
             "baseline_ino": _inode(self.environment),
             "result_ino": None,
         }
@@ -695,25 +778,34 @@ class Transaction:
                 return False
             record = self._open_record(body, "promote")
             meta = self._meta(record["id"])
-            staged = record["strategy"] == "staged"
-            tree = self._tree(record["id"])
-            result, baseline = (tree, self.environment) if staged else (self.environment, tree)
-            if _inode(result) != record["result_ino"] or _inode(baseline) != record["baseline_ino"]:
-                raise Refused(
-                    f"{self.environment} or {tree} was replaced by something else since begin; expected the two trees "
-                    "of this transaction. Look at both, then run action: recover"
-                )
-            self._refuse_incomplete(result)
+            self._refuse_replaced(record)
+            self._refuse_incomplete(self._worked_on(record))
             # An installer syncs nothing; what is exchanged in must be on disk before it has the environment's name.
             # That may take long, so production is looked at after it.
             exchange.sync_filesystem(self.state_dir)
-            self._refuse_leak(record, baseline)
-            record.update(state="promoting", services=self.options.services)
+            self._refuse_leak(record, self._other(record))
+            record.update(state="promoting", services=self._named_services(record["id"]))
             self._write(record, self._mine_since(body))
-            if staged:
-                self._exchange(tree)
+            if record["strategy"] == "staged":
+                self._exchange(self._tree(record["id"]))
             self._settle_promoted(record, self._mine_since(body), meta)
             return True
+
+    def _worked_on(self, record: Record) -> str:
+        """The tree that an open transaction changes."""
+        return self._tree(record["id"]) if record["strategy"] == "staged" else self.environment
+
+    def _other(self, record: Record) -> str:
+        """The tree that an open transaction leaves as it was."""
+        return self.environment if record["strategy"] == "staged" else self._tree(record["id"])
+
+    def _refuse_replaced(self, record: Record) -> None:
+        result, baseline = self._worked_on(record), self._other(record)
+        if _inode(result) != record["result_ino"] or _inode(baseline) != record["baseline_ino"]:
+            raise Refused(
+                f"{result} or {baseline} was replaced by something else since begin; expected the two trees of this "
+                "transaction. Look at both, then run action: recover"
+            )
 
     def _mine_since(self, body: dict[str, Any]) -> dict[str, Any]:
         since = (body.get("owner") or {}).get("since") or time.time()
@@ -756,22 +848,42 @@ class Transaction:
         self._put_meta({**meta, "promoted": True})
         record["state"] = "promoted"
         self._write(record, owner)
-        self._restart(record, owner)
+        told = self._restart(record)
+        if told:
+            self._write(record, owner)
+            self._refuse_missing_services(record, told)
 
-    def _restart(self, record: Record, owner: dict[str, Any] | None) -> None:
+    def _finish_promotion(self, record: Record, owner: dict[str, Any] | None, meta: dict[str, Any]) -> str:
+        """End a promotion that a kill cut off, as its own run would have: without its services it is taken back."""
         units = list(record.get("services") or [])
-        if not units:
-            return
-        told = services.restart(units)
-        record["services"] = []
-        self._write(record, owner)
+        try:
+            self._settle_promoted(record, owner, meta)
+        except ServicesMissing as error:
+            record["services"] = units
+            self._put_back(record, owner, meta)
+            return f"the exchange had happened, but {error}; put baseline {record['id']} back"
+        restarted = f", restarted {', '.join(units)}" if units else ""
+        return f"the exchange had happened; finished the promotion{restarted}"
+
+    def _restart(self, record: Record) -> list[dict[str, Any]]:
+        """Restart what waits for it; those that do not come back go on waiting, in the record."""
+        told = services.restart(list(record.get("services") or []))
+        record["services"] = [unit["name"] for unit in told if unit["error"]]
+        return told
+
+    def _refuse_missing_services(self, record: Record, told: list[dict[str, Any]]) -> None:
         failed = [f"{unit['name']}: {unit['error']}" for unit in told if unit["error"]]
         if failed:
-            raise Refused(
+            raise ServicesMissing(
                 f"{self.environment} is in state {record['state']}, but not every service came back: "
                 + "; ".join(failed),
                 services=told,
+                changed=True,
             )
+
+    def _named_services(self, identifier: str) -> list[str]:
+        """The services to restart after an exchange: those of this call, else those that `begin` was told."""
+        return self.options.services or list(self._meta(identifier).get("services") or [])
 
     def discard(self) -> bool:
         """Drop the work of an open transaction. Gives whether anything changed."""
@@ -782,8 +894,6 @@ class Transaction:
             record: Record | None = body.get("transaction")
             if not record or record["state"] in SETTLED:
                 return False
-            if self.options.services and record["strategy"] == "in_place":
-                record["services"] = self.options.services
             self._end(record, self._mine_since(body))
             return True
 
@@ -796,7 +906,9 @@ class Transaction:
                 f"{self.environment} is gone, and {tree} may be all that is left of it; it was not removed. Put the "
                 "environment back at its path, then run action: recover"
             )
-        if _inode(tree) and (meta.get("promoted") or _inode(tree) == record["baseline_ino"]):
+        # By the journal's numbers: while the clone of an in_place transaction is made, `meta` is a step ahead.
+        known = {**meta, "baseline_ino": record["baseline_ino"], "result_ino": record["result_ino"]}
+        if _inode(tree) and (meta.get("promoted") or self._is_only_baseline(tree, known)):
             raise Refused(
                 f"{tree} is the baseline of transaction {record['id']}, not its candidate, and was not removed. "
                 f"Look at it and at {self.environment}; action: restore puts it back"
@@ -819,32 +931,29 @@ class Transaction:
             try:
                 if record["state"] in OPEN_STATES:
                     changed = True
-                    if record["strategy"] == "in_place":
-                        record["services"] = self.options.services
-                    self._end(record, owner)
+                    if record["state"] != "promoting" or not self._exchanged(record, meta):
+                        self._end(record, owner)
                 if not self._holds_baseline(self.environment, meta):
                     changed = True
-                    record["services"] = self.options.services
+                    record["services"] = self._named_services(record["id"])
                     if on_demand:
-                        self._refuse_damaged_baseline(record)
+                        self._refuse_damaged_baseline(record["id"])
                         record["on_demand"] = True
                     self._put_back(record, owner, meta)
-            except Refused as error:
-                if "services" not in error.details:
-                    raise
+                elif record.get("services"):
+                    changed = True  # a kill came between the exchange and the restarts
+                    self._put_back(record, owner, meta)
+            except ServicesMissing as error:
                 trouble = error  # whether the files are back is told all the same
             if record["state"] == "promoted":
                 record["state"] = "restored"  # asked for what was there already
             if owner is not None:
-                self._write(record, None)
+                self._write_at_last(record, None)
             proof = self._proof(record["id"], started)
             if proof["equal"]:
-                self._empty_trash()
-            elif changed and os.path.isdir(self._trash):
-                self.warn(
-                    f"the proof does not hold, so what was replaced is still in {self._trash}. Copy it away before any "
-                    "other run: recover, begin and prune remove it"
-                )
+                self._empty(self._trash)
+            elif changed:
+                self._hold_back()
             if trouble is not None:
                 trouble.details["proof"] = proof
                 raise trouble
@@ -874,7 +983,7 @@ class Transaction:
         wanted = wanted or self._one_before(body)
         if record and wanted in ("", record["id"]):
             return record, owner, on_demand
-        known = [found["id"] for found in self._baselines(record)]
+        known = [found["id"] for found in self._baselines()]
         identifier = wanted or (known[0] if known else "")
         meta = self._meta(identifier) if identifier in known else {}
         if not meta:
@@ -899,18 +1008,18 @@ class Transaction:
         if state in (None, "promoted") or state in OPEN_STATES or record.get("on_demand") or self._is_mine(body):
             return ""
         here = _inode(self.environment)
-        kept = [found["id"] for found in self._baselines(record) if found["path"] != self.environment]
+        kept = [found["id"] for found in self._baselines() if found["path"] != self.environment]
         return next((name for name in kept if here and self._meta(name).get("result_ino") == here), "")
 
-    def _refuse_damaged_baseline(self, record: Record) -> None:
+    def _refuse_damaged_baseline(self, identifier: str) -> None:
         """Nothing has failed, so what is in place stays rather than give way to a tree that is not what was frozen."""
-        tree = self._tree(record["id"])
+        tree = self._tree(identifier)
         if not _inode(tree):
             return
-        changed = self._differences(record["id"], tree)
+        changed = self._differences(identifier, tree)
         if changed:
             raise Refused(
-                f"the kept baseline {record['id']} is no longer what was frozen: {'; '.join(changed[:8])}. Nothing was "
+                f"the kept baseline {identifier} is no longer what was frozen: {'; '.join(changed[:8])}. Nothing was "
                 f"touched. Name another baseline (action: status lists them), or look at {tree}",
                 differences=_capped(changed),
             )
@@ -937,11 +1046,12 @@ class Transaction:
             with contextlib.suppress(OSError):
                 self._write(record, owner)
             self._exchange(tree)
+        told = self._restart(record)  # before all that a full disk could keep from happening
         if _inode(tree):
             self._discard_tree(identifier)
         record["state"] = "restored"
-        self._write(record, owner)
-        self._restart(record, owner)
+        self._write_at_last(record, owner)
+        self._refuse_missing_services(record, told)
 
     def _discard_tree(self, identifier: str) -> None:
         """Take a tree out of its transaction: to the one that it is the baseline of, else to the trash."""
@@ -952,20 +1062,24 @@ class Transaction:
                 exchange.sync_folder(self._folder(other))
                 exchange.sync_folder(self._folder(identifier))
                 return
-        if not os.path.isdir(self._trash):
-            os.mkdir(self._trash, 0o700)
-            journal.give(self._trash, self._owner_ids)
+        self._make_folder(self._trash)
         os.rename(tree, os.path.join(self._trash, f"{identifier}-{secrets.token_hex(4)}"))
         exchange.sync_folder(self._folder(identifier))
 
-    def _empty_trash(self) -> None:
-        try:
-            for name in os.listdir(self._trash):
-                clone.remove(os.path.join(self._trash, name), self.held)
-        except FileNotFoundError:
-            return
-        except clone.CloneError as error:
-            self.warn(f"the replaced tree could not be removed yet, action: prune tries again: {error}")
+    def _empty(self, folder: str) -> None:
+        for tree in self._in(folder):
+            try:
+                clone.remove(tree, self.held)
+            except clone.CloneError as error:
+                self.warn(f"a replaced tree could not be removed yet, action: prune tries again: {error}")
+
+    def _hold_back(self) -> None:
+        """Keep what a baseline replaced that is not what was frozen: it may be all that is left of something."""
+        self._make_folder(self._held_back)
+        for tree in self._in(self._trash):
+            kept = os.path.join(self._held_back, os.path.basename(tree))
+            os.rename(tree, kept)
+            self.warn(f"the proof does not hold, so what was replaced is kept at {kept} until the next prune")
 
     def prune(self) -> list[str]:
         """Keep the newest baselines and end this run's ownership. Gives what was removed."""
@@ -979,7 +1093,10 @@ class Transaction:
             gone = self._superfluous(record)
             for identifier in gone:
                 clone.remove(self._folder(identifier), self.held)
-            self._empty_trash()
+            for folder in (self._trash, self._held_back):
+                self._empty(folder)
+            if record:
+                record["services"] = []  # whoever ends the transaction has seen what they are at
             if body.get("owner"):
                 self._write(record or None, None)
             return gone
@@ -1004,7 +1121,7 @@ class Transaction:
 
     def prove(self) -> dict[str, Any]:
         """Hold the environment against a baseline: inventory, every RECORD, torch's metadata."""
-        with self._working():
+        with self._working(beat=False):
             body = self._read()
             known = self._identifiers()
             identifier = self.options.baseline or (body.get("transaction") or {}).get("id") or (known or [""])[0]
@@ -1022,8 +1139,7 @@ class Transaction:
         # With every entry as it was when begin found all RECORDs complete, they are complete.
         damage = distributions.damaged(self.environment) if changed or self.options.deep else []
         if self.options.deep:
-            with open(os.path.join(self._folder(identifier), "hashes.json"), encoding="utf-8") as file:
-                changed = sorted({*changed, *inventory.wrong_contents(self.environment, json.load(file))})
+            changed = sorted({*changed, *inventory.wrong_contents(self.environment, self._hashes(identifier))})
         torch = {"found": freeze.torch_on_disk(self.environment)}
         torch["baseline"] = self._meta(identifier).get("torch_values", torch["found"])
         equal = not changed and not damage and torch["found"] == torch["baseline"]
@@ -1072,12 +1188,13 @@ class Transaction:
             ]
         if action == "promote":
             self._open_record(body, action)
-            candidate = self._tree(record["id"]) if record["strategy"] == "staged" else self.environment
-            self._refuse_incomplete(candidate)
+            self._refuse_replaced(record)
+            self._refuse_incomplete(self._worked_on(record))
+            self._refuse_leak(record, self._other(record))
             promised = [f"make the candidate of transaction {record['id']} the environment {self.environment}"]
-            return promised + self._restarts(self.options.services)
+            return promised + self._restarts(self._named_services(record["id"]))
         if action == "restore":
-            known = {found["id"]: found["path"] for found in self._baselines(record)}
+            known = {found["id"]: found["path"] for found in self._baselines()}
             target = self.options.baseline or self._one_before(body) or record.get("id") or next(iter(known), "")
             if target not in known and not (open_ and target == record.get("id")):
                 raise Refused(
@@ -1085,8 +1202,10 @@ class Transaction:
                 )
             if known.get(target) == self.environment or (open_ and target == record["id"]):
                 return steps
+            if not self._is_mine(body):
+                self._refuse_damaged_baseline(target)
             exchanged = f"exchange baseline {target} in at {self.environment}, and prove it"
-            return [*steps, exchanged, *self._restarts(self.options.services)]
+            return [*steps, exchanged, *self._restarts(self._named_services(target))]
         if action == "prune":
             if open_:
                 self._refuse_prune(record)

@@ -66,7 +66,9 @@ options:
       - The default is the home of the environment's owner. An earlier file of the same day is never overwritten.
     type: path
   services:
-    description: systemd units to restart after an exchange of trees, and to see active again.
+    description:
+      - systemd units to restart after an exchange of trees, and to see active again.
+      - Those given to V(begin) are remembered for whatever ends its transaction, also when a later run does.
     type: list
     elements: str
     default: []
@@ -126,7 +128,7 @@ EXAMPLES = r"""
 RETURN = r"""
 transaction:
   description: Where the transaction stands after the action.
-  returned: when the journal can be read
+  returned: always
   type: dict
   contains:
     id:
@@ -135,7 +137,11 @@ transaction:
       returned: always
     state:
       description: V(none), V(freezing), V(cloning), V(open), V(promoting), V(promoted), V(restoring), V(restored),
-        V(discarding), or V(discarded).
+        V(discarding), V(discarded), or V(unreadable).
+      type: str
+      returned: always
+    problem:
+      description: Why the journal cannot be read; null when it can.
       type: str
       returned: always
     strategy:
@@ -246,8 +252,9 @@ def refuse_unequal(result: dict[str, Any]) -> None:
     found, frozen = proof["torch"]["found"], proof["torch"]["baseline"]
     said += [f"torch {name} {found[name]}, was {frozen[name]}" for name in frozen if found[name] != frozen[name]]
     repair = f" To repair it from the index: {proof['repair']}" if proof["repair"] else ""
+    done = "was put back" if result["changed"] else "is in its place"
     raise transaction.Refused(
-        f"the baseline was put back, but it is not what was frozen: {'; '.join(said)}.{repair}", **result
+        f"the baseline {done}, but it is not what was frozen: {'; '.join(said)}.{repair}", **result
     )
 
 

@@ -87,7 +87,8 @@ class Bench:
     def leftovers(self) -> list[str]:
         """The trees that exist beside the environment."""
         state = Path(self.work().state_dir)
-        return [str(path) for path in [*state.glob("transactions/*/tree"), *state.glob("trash/*")]]
+        found = [*state.glob("transactions/*/tree"), *state.glob("trash/*"), *state.glob("held-back/*")]
+        return [str(path) for path in found]
 
 
 @pytest.fixture
@@ -401,6 +402,51 @@ def test_an_unreadable_journal_is_made_anew_from_the_trees(
     assert list(path.parent.glob("journal.json.unreadable-*"))
 
 
+def test_an_unreadable_journal_after_going_back_leads_no_step_forward(bench: Bench) -> None:
+    convert(bench)
+    bench.work(owner=LATER).begin()
+    bench.work(owner=LATER).promote()
+    bench.work(owner=LATER).prune()
+    oldest = bench.work().describe()["baselines"][-1]["id"]
+    bench.work(owner={**RUN, "pid": 12}, baseline=oldest).restore()
+    Path(bench.work().journal_path).write_bytes(b"garbage")
+    bench.work().recover()
+    assert bench.is_baseline()
+    assert bench.work().describe()["id"] == oldest
+
+
+def test_an_unreadable_journal_beside_an_unknown_environment_names_every_way(bench: Bench) -> None:
+    convert(bench)
+    (kept,) = bench.work().describe()["baselines"]
+    transaction.clone.make(str(bench.environment), str(bench.environment) + "-copy", [], reflink=False)
+    transaction.clone.remove(str(bench.environment))
+    os.rename(str(bench.environment) + "-copy", bench.environment)
+    Path(bench.work().journal_path).write_bytes(b"garbage")
+    told = bench.work().describe()
+    assert (told["state"], told["problem"]) == ("unreadable", "it is no JSON: cut short or overwritten")
+    assert told["baselines"] == [kept]
+    with pytest.raises(transaction.Refused, match=rf"{kept['id']} \(FlashInfer not installed, at .*action: restore"):
+        bench.work().recover()
+    assert bench.work(baseline=kept["id"]).restore()[1]["equal"] is True
+
+
+def test_spoilt_hashes_are_named_and_all_else_is_proven(bench: Bench) -> None:
+    bench.work().begin()
+    path = Path(bench.work().state_dir) / "transactions" / bench.work().describe()["id"] / "hashes.json"
+    path.write_text("{")
+    assert bench.work().prove()["equal"] is True
+    with pytest.raises(transaction.Refused, match="RECORD hashes of baseline .* cannot be read"):
+        bench.work(deep=True).prove()
+
+
+def test_a_proof_is_no_sign_of_life(bench: Bench) -> None:
+    bench.work().begin()
+    lock = Path(bench.work().state_dir) / "lock"
+    os.utime(lock, (1, 1))
+    bench.work(owner=LATER).prove()
+    assert lock.stat().st_mtime == 1
+
+
 @pytest.mark.parametrize("action", ["begin", "recover", "restore", "promote", "discard", "prune", "prove"])
 def test_a_newer_journal_is_left_alone(bench: Bench, action: str) -> None:
     bench.work().begin()
@@ -422,6 +468,36 @@ def test_a_host_copied_file_by_file_still_knows_its_baseline(bench: Bench, tmp_p
     transaction.clone.make(str(tmp_path / "taken/away"), str(parent), [], reflink=False)
     assert bench.work().recover()["changed"] is False
     assert bench.work().restore()[1]["equal"] is True
+    assert bench.is_baseline()
+
+
+@pytest.mark.parametrize("exchanged", [True, False])
+def test_a_host_copied_file_by_file_while_it_promoted_keeps_its_baseline(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanged: bool
+) -> None:
+    bench.work().begin()
+    bench.change()
+    original = transaction.Transaction._exchange
+
+    def killed(work: transaction.Transaction, tree: str) -> None:
+        if exchanged:
+            original(work, tree)
+        raise Killed
+
+    monkeypatch.setattr(transaction.Transaction, "_exchange", killed)
+    with pytest.raises(Killed):
+        bench.work().promote()
+    monkeypatch.undo()
+    monkeypatch.setattr(staging, "unavailable", lambda timeout=20: None)
+    (tmp_path / "taken").mkdir()
+    parent = bench.environment.parent
+    os.rename(parent, tmp_path / "taken/away")
+    transaction.clone.make(str(tmp_path / "taken/away"), str(parent), [], reflink=False)
+    done = bench.work().recover()["done"]
+    assert ("finished the promotion" in done) == exchanged
+    assert bench.is_result() == exchanged
+    if exchanged:
+        bench.work().restore()
     assert bench.is_baseline()
 
 
@@ -464,47 +540,153 @@ def test_another_filesystem_is_refused(bench: Bench) -> None:
         transaction.clone.remove(str(elsewhere))
 
 
-def test_services_are_restarted_after_an_exchange_and_a_loss_is_told(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[list[str]] = []
-    error = ""
+class Services:
+    """Stands in for systemd: counts the restarts, and fails those that it is told to."""
 
-    def restart(units: list[str]) -> list[dict[str, Any]]:
-        asked.append(units)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[list[str]] = []
+        self.errors: list[str] = []  # of the next restarts, the last one on
+        self.then: Callable[[], None] = lambda: None
+        monkeypatch.setattr(services, "restart", self.restart)
+
+    def restart(self, units: list[str]) -> list[dict[str, Any]]:
+        if not units:
+            return []
+        self.asked.append(units)
+        self.then()
+        error = (self.errors.pop(0) if len(self.errors) > 1 else self.errors[0]) if self.errors else ""
         return [{"name": unit, "state": "x", "error": error} for unit in units]
 
-    monkeypatch.setattr(services, "restart", restart)
+
+@pytest.fixture
+def restarts(monkeypatch: pytest.MonkeyPatch) -> Services:
+    return Services(monkeypatch)
+
+
+def test_services_are_restarted_after_an_exchange_and_a_loss_is_told(bench: Bench, restarts: Services) -> None:
     bench.work(services=["ocr"]).begin()
-    assert asked == []
+    assert restarts.asked == []
     bench.change()
-    error = "found failed"
+    restarts.errors = ["found failed"]
     with pytest.raises(transaction.Refused, match="promoted, but not every service came back: ocr: found failed"):
         bench.work(services=["ocr"]).promote()
     with pytest.raises(transaction.Refused, match="restored, but not every service") as raised:
         bench.work(services=["ocr"]).restore()
     assert raised.value.details["proof"]["equal"] is True
     assert bench.is_baseline()
-    assert asked == [["ocr"], ["ocr"]]
+    assert restarts.asked == [["ocr"], ["ocr"]]
 
 
-def test_services_that_a_kill_left_behind_are_restarted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[str]] = []
-
-    def killed(units: list[str]) -> list[dict[str, Any]]:
+def killed_while_it_restarts(restarts: Services) -> None:
+    def kill() -> None:
         raise Killed
 
-    def restart(units: list[str]) -> list[dict[str, Any]]:
-        asked.append(units)
-        return [{"name": unit, "state": "active", "error": ""} for unit in units]
+    restarts.then = kill
 
-    bench.work().begin()
-    monkeypatch.setattr(services, "restart", killed)
+
+def promote_and_be_killed(bench: Bench, restarts: Services) -> None:
+    bench.work(services=["ocr"]).begin()
+    bench.change()
+    killed_while_it_restarts(restarts)
     with pytest.raises(Killed):
-        bench.work(services=["ocr"]).promote()
-    monkeypatch.setattr(services, "restart", restart)
-    assert bench.work().recover()["done"] == "restarted ocr"
-    assert asked == [["ocr"]]
+        bench.work().promote()  # begin has been told of the services
+    restarts.then = lambda: None
+
+
+@pytest.mark.parametrize("recovered", [True, False], ids=["services back with the baseline", "not even then"])
+def test_a_promotion_cut_off_whose_services_do_not_come_back_is_taken_back(
+    bench: Bench, restarts: Services, recovered: bool
+) -> None:
+    promote_and_be_killed(bench, restarts)
+    restarts.errors = ["found failed", ""] if recovered else ["found failed"]
+    if recovered:
+        done = bench.work(owner={**RUN, "boot": "b2"}).recover()["done"]
+        assert "ocr: found failed; put baseline" in done
+    else:
+        with pytest.raises(transaction.Refused, match="restored, but not every service came back") as raised:
+            bench.work(owner={**RUN, "boot": "b2"}).recover()
+        assert raised.value.details["changed"] is True
+    assert bench.is_baseline()
+    assert bench.state == "restored"
+    # Told once more by the run after it, and then no more.
+    restarts.errors = ["found failed"]
+    again = bench.work(owner={**RUN, "boot": "b2"}).recover()
+    assert again["changed"] is not recovered
+    assert ("not every one came back: ocr: found failed" in again["done"]) is not recovered
+    assert bench.work(owner={**RUN, "boot": "b2"}).recover()["changed"] is False
+
+
+@pytest.mark.parametrize("action", ["restore", "recover"])
+def test_a_restore_cut_off_at_the_services_restarts_them(bench: Bench, restarts: Services, action: str) -> None:
+    bench.work(services=["ocr"]).begin()
+    bench.change()
+    bench.work().promote()
+    killed_while_it_restarts(restarts)
+    with pytest.raises(Killed):
+        bench.work().restore()
+    restarts.then = lambda: None
+    restarts.asked.clear()
+    getattr(bench.work(), action)()
+    assert restarts.asked == [["ocr"]]
+    assert bench.is_baseline()
+
+
+@pytest.mark.parametrize("end", ["recover", "discard", "restore"])
+def test_services_of_an_environment_changed_in_place_are_restarted_with_its_baseline(
+    tmp_path: Path, restarts: Services, end: str
+) -> None:
+    bench = Bench(tmp_path, "in_place")
+    bench.work(services=["ocr"]).begin()
+    bench.change()
+    getattr(bench.work(), end)()
+    assert restarts.asked == [["ocr"]]
+    assert bench.is_baseline()
+
+
+def test_a_restore_on_demand_tells_that_it_changed_something_though_a_service_is_lost(
+    bench: Bench, restarts: Services
+) -> None:
+    convert(bench)
+    restarts.errors = ["found failed"]
+    with pytest.raises(transaction.Refused, match="ocr: found failed") as raised:
+        bench.work(owner=LATER, services=["ocr"]).restore()
+    assert raised.value.details["changed"] is True
+    assert bench.is_baseline()
+
+
+def test_services_that_a_kill_left_behind_are_restarted(bench: Bench, restarts: Services) -> None:
+    promote_and_be_killed(bench, restarts)
+    restarts.asked.clear()
+    assert bench.work().recover()["done"] == "the exchange had happened; finished the promotion, restarted ocr"
+    assert restarts.asked == [["ocr"]]
+    assert bench.is_result()
+
+
+def test_no_space_after_the_exchange_keeps_neither_baseline_nor_services_away(
+    bench: Bench, restarts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.work(services=["ocr"]).begin()
+    bench.change()
+    bench.work().promote()
+    original = journal.write_file
+
+    def full(path: str, data: bytes, owner: tuple[int, int] | None = None) -> None:
+        raise OSError(28, "No space left on device")
+
+    def no_inode(path: str, mode: int = 0o777) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(journal, "write_file", full)
+    monkeypatch.setattr(transaction.os, "mkdir", no_inode)
+    changed, proof = bench.work().restore()
+    assert (changed, proof["equal"]) == (True, True)
+    assert restarts.asked == [["ocr"], ["ocr"]]
+    assert "could not be brought up to date" in bench.warnings[-1]
+    monkeypatch.setattr(journal, "write_file", original)
+    bench.work().recover()
+    assert bench.is_baseline()
+    assert bench.state in ("restored", "promoted")
+    assert bench.leftovers() == []
 
 
 def test_a_full_disk_does_not_keep_the_baseline_away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -567,6 +749,39 @@ def test_check_mode_refuses_what_the_action_would_refuse(bench: Bench) -> None:
     (bench.tree() / SITE / "flashinfer/__init__.py").unlink()
     with pytest.raises(transaction.Refused, match="is not complete"):
         bench.work().plan("promote")
+
+
+def test_check_mode_looks_at_both_trees_before_it_promises_to_promote(bench: Bench) -> None:
+    bench.work().begin()
+    bench.change()
+    (bench.environment / "written meanwhile").touch()
+    with pytest.raises(transaction.Refused, match="written meanwhile: was not there"):
+        bench.work().plan("promote")
+    (bench.environment / "written meanwhile").unlink()
+    os.rename(bench.environment, str(bench.environment) + "-moved")
+    with pytest.raises(transaction.Refused, match="was replaced by something else"):
+        bench.work().plan("promote")
+
+
+def test_check_mode_promises_no_damaged_baseline(bench: Bench) -> None:
+    convert(bench)
+    (kept,) = bench.leftovers()
+    (Path(kept) / SITE / "tool/data.bin").unlink()
+    with pytest.raises(transaction.Refused, match="no longer what was frozen"):
+        bench.work(owner=LATER).plan("restore")
+
+
+def test_a_group_that_the_owner_is_not_in_is_refused_in_check_mode_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid = os.stat(bench.environment).st_uid
+    monkeypatch.setattr(transaction.os, "geteuid", lambda: uid or 1)
+    monkeypatch.setattr(transaction.Transaction, "_check_place", lambda work: None)
+    monkeypatch.setattr(transaction.os, "getgroups", lambda: [54321])
+    monkeypatch.setattr(transaction.os, "getegid", lambda: 54321)
+    for ask in (bench.work().begin, lambda: bench.work().plan("begin")):
+        with pytest.raises(transaction.Refused, match=r"group that uid \d+ is not in.*chgrp -hR 54321"):
+            ask()
 
 
 @pytest.mark.parametrize(
@@ -670,7 +885,9 @@ def test_what_a_failed_proof_replaced_is_left_and_told(bench: Bench) -> None:
     )  # the run that changed it: its result failed, so the baseline comes all the same
     assert (changed, proof["equal"]) == (True, False)
     assert len(bench.leftovers()) == 1
-    assert "is still in" in bench.warnings[-1]
+    assert "is kept at" in bench.warnings[-1]
+    bench.work().recover()
+    assert len(bench.leftovers()) == 1
     bench.work().prune()
     assert bench.leftovers() == []
 
