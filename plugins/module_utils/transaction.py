@@ -3,10 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The transaction of an environment: freeze, work on a candidate, promote it or restore the baseline.
 
-In the state folder each transaction has `transactions/<id>` with `meta.json`, `inventory.json`, `hashes.json`, and
-`tree`: the candidate at first, the kept baseline once the two trees are exchanged. The exchange is the only thing that
-ever happens at the environment's path. Which tree is where is read from the inode numbers of the two folders, which an
-exchange does not change; so a journal that is one step behind (a kill, a power cut) never leads to a wrong step.
+The exchange of two trees is the only thing that ever happens at the environment's path. Which tree is where is read
+from the inode numbers of the two folders, which an exchange does not change; so a journal that is one step behind (a
+kill, a power cut) never leads to a wrong step.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ import json
 import os
 import secrets
 import shlex
-import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,72 +29,20 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     freeze,
     inventory,
     journal,
+    repairs,
     services,
     staging,
 )
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.state_folder import (
+    BALLAST,
+    Record,
+    Refused,
+    StateFolder,
+    folder_inode,
+)
 
-TOLD = 50  # differences that a result carries
-BALLAST = 1 << 20  # bytes given up when the disk is full, so that the journal of a restore can be written
 OPEN_STATES = ("freezing", "cloning", "open", "promoting", "restoring", "discarding")
 SETTLED = ("promoted", "restored", "discarded")
-
-Record = dict  # what the journal says of one transaction
-
-
-class Refused(Exception):
-    """The operation is refused or has failed; the text says what was expected, found, and what to do."""
-
-    def __init__(self, message: str, **details: Any) -> None:
-        super().__init__(message)
-        self.details = details
-
-
-def _inode(path: str) -> int:
-    """The inode number of a folder, 0 when there is none."""
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return 0
-    return status.st_ino if stat.S_ISDIR(status.st_mode) else 0
-
-
-def _capped(lines: list[str]) -> list[str]:
-    return lines if len(lines) <= TOLD else [*lines[:TOLD], f"... and {len(lines) - TOLD} more"]
-
-
-def _paths(differences: list[str]) -> list[str]:
-    """The paths of an inventory's differences whose files an installer could bring back."""
-    split = [line.split(": ", 1) for line in differences]
-    return [path for path, what in split if what != "was not there"]
-
-
-def repair_command(
-    environment: str, damage: list[distributions.Damage], names: Iterable[str] = (), uv: str = ""
-) -> str:
-    """The command that brings damaged distributions, and those named, back from where they came from."""
-    known = distributions.installed(environment)
-    pins, conda = [], []
-    for name in sorted({*names, *(distributions.canonical(found.name) for found in damage)}):
-        found = known.get(name)
-        if found is None:
-            continue
-        if found.installer == "conda":
-            conda.append(f"{name}={found.version}")
-        elif found.editable:
-            pins += ["--editable", found.origin]
-        else:
-            pins.append(found.requirement)
-    commands = []
-    # uv 0.13 does not reinstall what has a RECORD that it cannot read; what has no metadata it installs over.
-    unread = [found.path for found in damage if any("/RECORD: " in problem for problem in found.problems)]
-    if unread:
-        commands.append(["rm", "-r", "--", *unread])
-    if pins:
-        python = f"{environment}/bin/python"
-        commands.append([uv or "uv", "pip", "install", "--python", python, "--reinstall", "--no-deps", *pins])
-    if conda:
-        commands.append(["conda", "install", "--prefix", environment, "--yes", "--force-reinstall", *conda])
-    return " && ".join(shlex.join(command) for command in commands)
 
 
 @dataclass
@@ -128,169 +74,22 @@ class Contested(Refused):
     """Another run owns the environment; `details["contested"]` is its owner record."""
 
 
-class Transaction:
+class Transaction(StateFolder):
     """One environment with its state folder. Every public method is one action of the module."""
 
     def __init__(self, options: Options, warn: Callable[[str], None] = lambda text: None) -> None:
         if not os.path.isabs(options.environment):
             raise Refused(f"environment: expected an absolute path, found {options.environment!r}")
-        self.options = options
-        self.warn = warn
         named = os.path.normpath(options.environment)
-        self.environment = os.path.realpath(named) if os.path.islink(named) else named
-        if self.environment != named:
-            warn(f"{named} is a link to {self.environment}; the transaction works there and leaves the link alone")
-        self.state_dir = os.path.normpath(options.state_dir or journal.state_dir(self.environment))
-        self.journal_path = os.path.join(self.state_dir, "journal.json")
+        environment = os.path.realpath(named) if os.path.islink(named) else named
+        if environment != named:
+            warn(f"{named} is a link to {environment}; the transaction works there and leaves the link alone")
+        super().__init__(environment, os.path.normpath(options.state_dir or journal.state_dir(environment)), warn)
+        self.options = options
         self.held: tuple[int, ...] = ()
-
-    # --- paths and records --------------------------------------------------------------------------------------------
-
-    def _folder(self, identifier: str) -> str:
-        return os.path.join(self.state_dir, "transactions", identifier)
-
-    def _tree(self, identifier: str) -> str:
-        return os.path.join(self._folder(identifier), "tree")
-
-    @property
-    def _trash(self) -> str:
-        return os.path.join(self.state_dir, "trash")
-
-    @property
-    def _held_back(self) -> str:
-        return os.path.join(self.state_dir, "held-back")
-
-    def _in(self, folder: str) -> list[str]:
-        """The paths of what a folder holds; none where there is no such folder."""
-        try:
-            return [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
-        except FileNotFoundError:
-            return []
-
-    @property
-    def _owner_ids(self) -> tuple[int, int] | None:
-        for path in (self.environment, self.state_dir):
-            with contextlib.suppress(OSError):
-                status = os.stat(path)
-                return status.st_uid, status.st_gid
-        return None
-
-    def _read(self) -> dict[str, Any]:
-        try:
-            return journal.read(self.journal_path)
-        except journal.JournalError as error:
-            raise Refused(f"the journal {self.journal_path} cannot be read: {error}") from None
-
-    def _write(self, record: Record | None, owner: dict[str, Any] | None) -> None:
-        data = journal.encode({"transaction": record, "owner": owner, "environment": self.environment})
-        try:
-            journal.write_file(self.journal_path, data, self._owner_ids)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(self.state_dir, "ballast"))
-            journal.write_file(self.journal_path, data, self._owner_ids)
-
-    def _write_at_last(self, record: Record | None, owner: dict[str, Any] | None) -> None:
-        """Write what only says that all is done: for want of space it is left to the next `recover`."""
-        try:
-            self._write(record, owner)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            self.warn(f"the journal {self.journal_path} could not be brought up to date, recover does that: {error}")
 
     def _mine(self) -> dict[str, Any]:
         return {**self.options.owner, "heartbeat": time.time()}
-
-    def _meta(self, identifier: str) -> dict[str, Any]:
-        path = os.path.join(self._folder(identifier), "meta.json")
-        try:
-            with open(path, encoding="utf-8") as file:
-                meta = json.load(file)
-        except (OSError, ValueError):
-            return {}
-        return meta if isinstance(meta, dict) and meta.get("id") == identifier else {}
-
-    def _make_folder(self, folder: str) -> None:
-        if not os.path.isdir(folder):
-            os.mkdir(folder, 0o700)
-            journal.give(folder, self._owner_ids)
-
-    def _put(self, identifier: str, name: str, data: bytes) -> None:
-        journal.write_file(os.path.join(self._folder(identifier), name), data, self._owner_ids)
-
-    def _put_meta(self, meta: dict[str, Any]) -> None:
-        self._put(meta["id"], "meta.json", json.dumps(meta, indent=1).encode())
-
-    def _identifiers(self) -> list[str]:
-        """The transactions on disk, newest first."""
-        try:
-            return sorted(os.listdir(os.path.join(self.state_dir, "transactions")), reverse=True)
-        except OSError:
-            return []
-
-    def _inventory(self, identifier: str) -> dict[str, inventory.Entry]:
-        path = os.path.join(self._folder(identifier), "inventory.json")
-        try:
-            with open(path, "rb") as file:
-                return inventory.load(file.read())
-        except (OSError, ValueError) as error:
-            raise Refused(f"the inventory of baseline {identifier} cannot be read ({path}: {error})") from None
-
-    def _hashes(self, identifier: str) -> dict[str, str]:
-        """The RECORD hashes of a baseline."""
-        path = os.path.join(self._folder(identifier), "hashes.json")
-        try:
-            with open(path, encoding="utf-8") as file:
-                return dict(json.load(file))
-        except (OSError, ValueError) as error:
-            raise Refused(
-                f"the RECORD hashes of baseline {identifier} cannot be read ({path}: {error}), so contents cannot be "
-                "compared; sizes and times still can, without deep"
-            ) from None
-
-    def _holds_baseline(self, path: str, meta: dict[str, Any]) -> bool:
-        """Whether the tree at `path` is the baseline of a transaction.
-
-        Inode numbers tell, except after a host was copied file by file; then the inventory does.
-        """
-        inode = _inode(path)
-        if not inode or not meta or inode == meta.get("result_ino"):
-            return False
-        if inode == meta["baseline_ino"]:
-            return True
-        known = {meta["baseline_ino"], meta.get("result_ino")}
-        if known & {_inode(self.environment), _inode(self._tree(meta["id"]))}:
-            return False
-        return not self._differences(meta["id"], path)
-
-    def _is_only_baseline(self, tree: str, meta: dict[str, Any]) -> bool:
-        """Whether a tree holds the baseline, and the environment does not."""
-        return self._holds_baseline(tree, meta) and not self._holds_baseline(self.environment, meta)
-
-    def _differences(self, identifier: str, tree: str) -> list[str]:
-        """How a tree differs from the baseline of a transaction."""
-        return inventory.differences(self._inventory(identifier), inventory.take(tree))
-
-    def _baselines(self) -> list[dict[str, Any]]:
-        """The baselines that can be had, newest first; `path` is where each lies now."""
-        found = []
-        for identifier in self._identifiers():
-            meta = self._meta(identifier)
-            if not meta:
-                continue
-            if _inode(self.environment) == meta["baseline_ino"]:
-                path = self.environment
-            elif _inode(self._tree(identifier)) and _inode(self._tree(identifier)) != meta.get("result_ino"):
-                path = self._tree(identifier)
-            else:
-                continue
-            told = {name: meta[name] for name in ("id", "created", "torch", "packages")}
-            told["flashinfer"] = meta.get("flashinfer")
-            found.append({**told, "path": path})
-        return found
 
     def describe(self) -> dict[str, Any]:
         """The transaction as the module returns it; also where the journal cannot be read, which `problem` tells."""
@@ -327,7 +126,7 @@ class Transaction:
         if os.statvfs(parent).f_flag & os.ST_RDONLY:
             raise Refused(f"the filesystem of {parent} is mounted read-only; expected to write there. Remount it")
         if os.path.lexists(self.environment):
-            if not _inode(self.environment):
+            if not folder_inode(self.environment):
                 raise Refused(f"{self.environment} is no folder; expected a Python environment")
             uid = os.stat(self.environment).st_uid
             if os.geteuid() not in (0, uid):
@@ -415,7 +214,7 @@ class Transaction:
         # A transaction without one had not ended its freezing, so it had changed nothing.
         metas = [meta for meta in map(self._meta, self._identifiers()) if meta]
         for meta in metas:
-            here, there = _inode(self.environment), _inode(self._tree(meta["id"]))
+            here, there = folder_inode(self.environment), folder_inode(self._tree(meta["id"]))
             record = {name: meta.get(name) for name in ("id", "strategy", "strategy_reason", "clone", "exports")}
             record.update(baseline_ino=meta["baseline_ino"], result_ino=meta.get("result_ino"), services=[])
             if here and here == meta["baseline_ino"]:
@@ -488,7 +287,7 @@ class Transaction:
                     found.append(os.path.join(self.state_dir, name))
         for identifier in self._identifiers():
             if not self._meta(identifier) and (record or {}).get("id") != identifier:
-                tree = _inode(self._tree(identifier))
+                tree = folder_inode(self._tree(identifier))
                 if not tree:
                     found.append(self._folder(identifier))
         return found
@@ -517,7 +316,7 @@ class Transaction:
         """Whether the exchange of a staged promotion has happened."""
         if record["strategy"] != "staged":
             return False
-        here = _inode(self.environment)
+        here = folder_inode(self.environment)
         if here in (record["result_ino"], record["baseline_ino"]):
             return bool(here) and here == record["result_ino"]
         # After the host was copied file by file the inode numbers tell nothing.
@@ -534,7 +333,7 @@ class Transaction:
         with self._working(create=True):
             recovered = self._recover()
             for identifier in self._identifiers():
-                if not _inode(self._tree(identifier)):
+                if not folder_inode(self._tree(identifier)):
                     clone.remove(self._folder(identifier), self.held)
             self._check_exchange()
             self._refuse_damage()
@@ -611,12 +410,12 @@ class Transaction:
         damage = distributions.damaged(self.environment)
         if damage:
             lines = [f"{found.name} {found.version}: {problem}" for found in damage for problem in found.problems]
-            command = repair_command(self.environment, damage, uv=self.options.uv)
+            command = repairs.command(self.environment, damage, uv=self.options.uv)
             raise Refused(
                 f"{self.environment} is damaged, so it is no baseline: "
-                + "; ".join(_capped(lines)[:8])
+                + "; ".join(repairs.capped(lines)[:8])
                 + f". Repair it first: {command}",
-                damaged=_capped(lines),
+                damaged=repairs.capped(lines),
                 repair=command,
             )
 
@@ -712,7 +511,7 @@ class Transaction:
             "torch_values": torch,
             "flashinfer": packages.get("flashinfer-python", {}).get("version"),
             "services": self.options.services,
-            "baseline_ino": _inode(self.environment),
+            "baseline_ino": folder_inode(self.environment),
             "result_ino": None,
         }
         self._put(identifier, "inventory.json", inventory.dump(entries))
@@ -729,9 +528,9 @@ class Transaction:
         if changed:
             raise Refused(
                 f"{self.environment} was changed by something else while it was frozen: " + "; ".join(changed[:5]),
-                differences=_capped(changed),
+                differences=repairs.capped(changed),
             )
-        inodes = {"baseline_ino": _inode(self.environment), "result_ino": _inode(self._tree(identifier))}
+        inodes = {"baseline_ino": folder_inode(self.environment), "result_ino": folder_inode(self._tree(identifier))}
         if record["strategy"] == "in_place":
             inodes = {"baseline_ino": inodes["result_ino"], "result_ino": inodes["baseline_ino"]}
         # A baseline that a power cut takes away would be none, so it is on disk before anybody may change the other.
@@ -801,7 +600,7 @@ class Transaction:
 
     def _refuse_replaced(self, record: Record) -> None:
         result, baseline = self._worked_on(record), self._other(record)
-        if _inode(result) != record["result_ino"] or _inode(baseline) != record["baseline_ino"]:
+        if folder_inode(result) != record["result_ino"] or folder_inode(baseline) != record["baseline_ino"]:
             raise Refused(
                 f"{result} or {baseline} was replaced by something else since begin; expected the two trees of this "
                 "transaction. Look at both, then run action: recover"
@@ -819,19 +618,19 @@ class Transaction:
                 "the changed environment is not complete, so it is not promoted: "
                 + "; ".join(lines[:8])
                 + ". Drop it (action: discard) and begin again",
-                damaged=_capped(lines),
+                damaged=repairs.capped(lines),
             )
 
     def _refuse_leak(self, record: Record, baseline: str) -> None:
         changed = self._differences(record["id"], baseline)
         if changed:
-            names = inventory.owners(baseline, _paths(changed))
-            repair = " Repair: " + repair_command(self.environment, [], names, self.options.uv) if names else ""
+            names = inventory.owners(baseline, repairs.reparable(changed))
+            repair = " Repair: " + repairs.command(self.environment, [], names, self.options.uv) if names else ""
             raise Refused(
                 f"the baseline at {baseline} is no longer what was frozen: {'; '.join(changed[:8])}. Either something "
                 "changed production meanwhile, or the work wrote into files in place, through their hard links. "
                 f"Nothing was promoted.{repair}",
-                differences=_capped(changed),
+                differences=repairs.capped(changed),
             )
 
     def _exchange(self, tree: str) -> None:
@@ -901,14 +700,14 @@ class Transaction:
         """Remove a candidate that never was the environment."""
         tree = self._tree(record["id"])
         meta = self._meta(record["id"])
-        if not _inode(self.environment):
+        if not folder_inode(self.environment):
             raise Refused(
                 f"{self.environment} is gone, and {tree} may be all that is left of it; it was not removed. Put the "
                 "environment back at its path, then run action: recover"
             )
         # By the journal's numbers: while the clone of an in_place transaction is made, `meta` is a step ahead.
         known = {**meta, "baseline_ino": record["baseline_ino"], "result_ino": record["result_ino"]}
-        if _inode(tree) and (meta.get("promoted") or self._is_only_baseline(tree, known)):
+        if folder_inode(tree) and (meta.get("promoted") or self._is_only_baseline(tree, known)):
             raise Refused(
                 f"{tree} is the baseline of transaction {record['id']}, not its candidate, and was not removed. "
                 f"Look at it and at {self.environment}; action: restore puts it back"
@@ -1007,21 +806,21 @@ class Transaction:
         state = record.get("state")
         if state in (None, "promoted") or state in OPEN_STATES or record.get("on_demand") or self._is_mine(body):
             return ""
-        here = _inode(self.environment)
+        here = folder_inode(self.environment)
         kept = [found["id"] for found in self._baselines() if found["path"] != self.environment]
         return next((name for name in kept if here and self._meta(name).get("result_ino") == here), "")
 
     def _refuse_damaged_baseline(self, identifier: str) -> None:
         """Nothing has failed, so what is in place stays rather than give way to a tree that is not what was frozen."""
         tree = self._tree(identifier)
-        if not _inode(tree):
+        if not folder_inode(tree):
             return
         changed = self._differences(identifier, tree)
         if changed:
             raise Refused(
                 f"the kept baseline {identifier} is no longer what was frozen: {'; '.join(changed[:8])}. Nothing was "
                 f"touched. Name another baseline (action: status lists them), or look at {tree}",
-                differences=_capped(changed),
+                differences=repairs.capped(changed),
             )
 
     def _newer(self) -> bool:
@@ -1047,7 +846,7 @@ class Transaction:
                 self._write(record, owner)
             self._exchange(tree)
         told = self._restart(record)  # before all that a full disk could keep from happening
-        if _inode(tree):
+        if folder_inode(tree):
             self._discard_tree(identifier)
         record["state"] = "restored"
         self._write_at_last(record, owner)
@@ -1057,7 +856,7 @@ class Transaction:
         """Take a tree out of its transaction: to the one that it is the baseline of, else to the trash."""
         tree = self._tree(identifier)
         for other in self._identifiers():
-            if self._meta(other).get("baseline_ino") == _inode(tree) and not _inode(self._tree(other)):
+            if self._meta(other).get("baseline_ino") == folder_inode(tree) and not folder_inode(self._tree(other)):
                 os.rename(tree, self._tree(other))
                 exchange.sync_folder(self._folder(other))
                 exchange.sync_folder(self._folder(identifier))
@@ -1108,8 +907,8 @@ class Transaction:
         )
 
     def _superfluous(self, record: Record) -> list[str]:
-        kept = [name for name in self._identifiers() if self._meta(name) and _inode(self._tree(name))]
-        bare = [identifier for identifier in self._identifiers() if not _inode(self._tree(identifier))]
+        kept = [name for name in self._identifiers() if self._meta(name) and folder_inode(self._tree(name))]
+        bare = [identifier for identifier in self._identifiers() if not folder_inode(self._tree(identifier))]
         superfluous = kept[self.options.keep :]
         if all(self._meta(name).get("flashinfer") for name in kept[: self.options.keep]):
             # The way back to an environment without FlashInfer, and what other versions of it start from.
@@ -1143,16 +942,16 @@ class Transaction:
         torch = {"found": freeze.torch_on_disk(self.environment)}
         torch["baseline"] = self._meta(identifier).get("torch_values", torch["found"])
         equal = not changed and not damage and torch["found"] == torch["baseline"]
-        names = [] if equal else inventory.owners(self.environment, _paths(changed))
+        names = [] if equal else inventory.owners(self.environment, repairs.reparable(changed))
         return {
             "baseline_id": identifier,
             "equal": equal,
             "deep": self.options.deep,
-            "differences": _capped(changed),
+            "differences": repairs.capped(changed),
             "checked_files": sum(1 for entry in found.values() if entry[0] == "f"),
-            "damaged": _capped([f"{bad.name} {bad.version}: {text}" for bad in damage for text in bad.problems]),
+            "damaged": repairs.capped([f"{bad.name} {bad.version}: {text}" for bad in damage for text in bad.problems]),
             "torch": torch,
-            "repair": repair_command(self.environment, damage, names, self.options.uv),
+            "repair": repairs.command(self.environment, damage, names, self.options.uv),
             "seconds": round(time.monotonic() - started, 3),
         }
 
@@ -1218,7 +1017,7 @@ class Transaction:
     def _how_it_ends(self, record: Record) -> str:
         """What `_end` would do, told without doing it."""
         found = f"transaction {record['id']}, left at {record['state']}"
-        here = _inode(self.environment)
+        here = folder_inode(self.environment)
         if record["state"] == "restoring":
             return f"finish the restore of {found}"
         if record["strategy"] == "staged" and record["state"] == "promoting" and here == record["result_ino"]:

@@ -1,0 +1,196 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What lies on disk beside an environment: journal, trees, and what was frozen of each baseline.
+
+In the state folder each transaction has `transactions/<id>` with `meta.json`, `inventory.json`, `hashes.json`, and
+`tree`: the candidate at first, the kept baseline once the two trees are exchanged. `trash` and `held-back` take trees
+that were replaced; `ballast` is given up when the disk is full.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import stat
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import inventory, journal
+
+BALLAST = 1 << 20  # bytes given up when the disk is full, so that the journal of a restore can be written
+
+Record = dict  # what the journal says of one transaction
+
+
+class Refused(Exception):
+    """The operation is refused or has failed; the text says what was expected, found, and what to do."""
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.details = details
+
+
+def folder_inode(path: str) -> int:
+    """The inode number of a folder, 0 when there is none."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return 0
+    return status.st_ino if stat.S_ISDIR(status.st_mode) else 0
+
+
+class StateFolder:
+    """The state folder of one environment. It says what lies where, and decides nothing."""
+
+    def __init__(self, environment: str, state_dir: str, warn: Callable[[str], None]) -> None:
+        self.environment = environment
+        self.state_dir = state_dir
+        self.warn = warn
+        self.journal_path = os.path.join(state_dir, "journal.json")
+
+    def _folder(self, identifier: str) -> str:
+        return os.path.join(self.state_dir, "transactions", identifier)
+
+    def _tree(self, identifier: str) -> str:
+        return os.path.join(self._folder(identifier), "tree")
+
+    @property
+    def _trash(self) -> str:
+        return os.path.join(self.state_dir, "trash")
+
+    @property
+    def _held_back(self) -> str:
+        return os.path.join(self.state_dir, "held-back")
+
+    def _in(self, folder: str) -> list[str]:
+        """The paths of what a folder holds; none where there is no such folder."""
+        try:
+            return [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+        except FileNotFoundError:
+            return []
+
+    @property
+    def _owner_ids(self) -> tuple[int, int] | None:
+        for path in (self.environment, self.state_dir):
+            with contextlib.suppress(OSError):
+                status = os.stat(path)
+                return status.st_uid, status.st_gid
+        return None
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return journal.read(self.journal_path)
+        except journal.JournalError as error:
+            raise Refused(f"the journal {self.journal_path} cannot be read: {error}") from None
+
+    def _write(self, record: Record | None, owner: dict[str, Any] | None) -> None:
+        data = journal.encode({"transaction": record, "owner": owner, "environment": self.environment})
+        try:
+            journal.write_file(self.journal_path, data, self._owner_ids)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(self.state_dir, "ballast"))
+            journal.write_file(self.journal_path, data, self._owner_ids)
+
+    def _write_at_last(self, record: Record | None, owner: dict[str, Any] | None) -> None:
+        """Write what only says that all is done: for want of space it is left to the next `recover`."""
+        try:
+            self._write(record, owner)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self.warn(f"the journal {self.journal_path} could not be brought up to date, recover does that: {error}")
+
+    def _meta(self, identifier: str) -> dict[str, Any]:
+        path = os.path.join(self._folder(identifier), "meta.json")
+        try:
+            with open(path, encoding="utf-8") as file:
+                meta = json.load(file)
+        except (OSError, ValueError):
+            return {}
+        return meta if isinstance(meta, dict) and meta.get("id") == identifier else {}
+
+    def _make_folder(self, folder: str) -> None:
+        if not os.path.isdir(folder):
+            os.mkdir(folder, 0o700)
+            journal.give(folder, self._owner_ids)
+
+    def _put(self, identifier: str, name: str, data: bytes) -> None:
+        journal.write_file(os.path.join(self._folder(identifier), name), data, self._owner_ids)
+
+    def _put_meta(self, meta: dict[str, Any]) -> None:
+        self._put(meta["id"], "meta.json", json.dumps(meta, indent=1).encode())
+
+    def _identifiers(self) -> list[str]:
+        """The transactions on disk, newest first."""
+        try:
+            return sorted(os.listdir(os.path.join(self.state_dir, "transactions")), reverse=True)
+        except OSError:
+            return []
+
+    def _inventory(self, identifier: str) -> dict[str, inventory.Entry]:
+        path = os.path.join(self._folder(identifier), "inventory.json")
+        try:
+            with open(path, "rb") as file:
+                return inventory.load(file.read())
+        except (OSError, ValueError) as error:
+            raise Refused(f"the inventory of baseline {identifier} cannot be read ({path}: {error})") from None
+
+    def _hashes(self, identifier: str) -> dict[str, str]:
+        """The RECORD hashes of a baseline."""
+        path = os.path.join(self._folder(identifier), "hashes.json")
+        try:
+            with open(path, encoding="utf-8") as file:
+                return dict(json.load(file))
+        except (OSError, ValueError) as error:
+            raise Refused(
+                f"the RECORD hashes of baseline {identifier} cannot be read ({path}: {error}), so contents cannot be "
+                "compared; sizes and times still can, without deep"
+            ) from None
+
+    def _holds_baseline(self, path: str, meta: dict[str, Any]) -> bool:
+        """Whether the tree at `path` is the baseline of a transaction.
+
+        Inode numbers tell, except after a host was copied file by file; then the inventory does.
+        """
+        inode = folder_inode(path)
+        if not inode or not meta or inode == meta.get("result_ino"):
+            return False
+        if inode == meta["baseline_ino"]:
+            return True
+        known = {meta["baseline_ino"], meta.get("result_ino")}
+        if known & {folder_inode(self.environment), folder_inode(self._tree(meta["id"]))}:
+            return False
+        return not self._differences(meta["id"], path)
+
+    def _is_only_baseline(self, tree: str, meta: dict[str, Any]) -> bool:
+        """Whether a tree holds the baseline, and the environment does not."""
+        return self._holds_baseline(tree, meta) and not self._holds_baseline(self.environment, meta)
+
+    def _differences(self, identifier: str, tree: str) -> list[str]:
+        """How a tree differs from the baseline of a transaction."""
+        return inventory.differences(self._inventory(identifier), inventory.take(tree))
+
+    def _baselines(self) -> list[dict[str, Any]]:
+        """The baselines that can be had, newest first; `path` is where each lies now."""
+        found = []
+        for identifier in self._identifiers():
+            meta = self._meta(identifier)
+            if not meta:
+                continue
+            there = folder_inode(self._tree(identifier))
+            if folder_inode(self.environment) == meta["baseline_ino"]:
+                path = self.environment
+            elif there and there != meta.get("result_ino"):
+                path = self._tree(identifier)
+            else:
+                continue
+            told = {name: meta[name] for name in ("id", "created", "torch", "packages")}
+            told["flashinfer"] = meta.get("flashinfer")
+            found.append({**told, "path": path})
+        return found
