@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, distributions
@@ -57,10 +58,10 @@ class Sources:
             given[key] = tuple(given.get(key, ()))
         return cls(**given)
 
-    @property
-    def folders(self) -> tuple[str, ...]:
-        """Where files may lie that uv writes no hash for."""
-        return (*self.find_links, *(index["url"] for index in self.indexes if index.get("flat")))
+    def folders(self, name: str) -> tuple[str, ...]:
+        """Where files of a package may lie that uv writes no hash for: where it has an index of its own, only there."""
+        own = [index for index in self.indexes if name in map(distributions.canonical, index["packages"])]
+        return tuple(index["url"] for index in own if index.get("flat")) if own else self.find_links
 
     def environment(self) -> dict[str, str]:
         env = {"UV_PYTHON_DOWNLOADS": "never"}
@@ -227,10 +228,10 @@ def _local_files(folders: tuple[str, ...], pin: str) -> list[str]:
     return found
 
 
-def add_local_hashes(lock: str, folders: tuple[str, ...]) -> str:
+def add_local_hashes(lock: str, folders: Callable[[str], tuple[str, ...]]) -> str:
     """Give the pins that lie in local folders their hashes, which uv (0.13.9) writes for an index only.
 
-    Raises Failed for a pin that no hash can be had for: nothing is installed without one.
+    `folders` tells those of a package. Raises Failed for a pin that no hash can be had for: nothing is installed without one.
     """
     lines = []
     for line in lock.splitlines():
@@ -239,7 +240,7 @@ def add_local_hashes(lock: str, folders: tuple[str, ...]) -> str:
             continue
         pin = line.split(";")[0].strip()
         hashes = []
-        for path in _local_files(folders, pin):
+        for path in _local_files(folders(distributions.canonical(pin.partition("==")[0])), pin):
             with open(path, "rb") as file:
                 hashes.append(f"    --hash=sha256:{hashlib.sha256(file.read()).hexdigest()}")
         if not hashes:

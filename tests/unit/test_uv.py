@@ -159,7 +159,7 @@ def test_files_in_local_folders_get_the_hashes_that_uv_leaves_out(tmp_path):
     (tmp_path / "flash_infer-1.0.tar.gz").write_bytes(b"archive")
     (tmp_path / "flash_infer-1.0.1.tar.gz").write_bytes(b"another release")
     lock = "flash-infer==1.0\nsix==1.17.0 \\\n    --hash=sha256:aa\n"
-    made = uv.add_local_hashes(lock, (str(tmp_path),))
+    made = uv.add_local_hashes(lock, lambda name: (str(tmp_path),))
     hashes = [hashlib.sha256(data).hexdigest() for data in (b"wheel", b"archive")]
     assert made == (
         f"flash-infer==1.0 \\\n    --hash=sha256:{hashes[0]} \\\n    --hash=sha256:{hashes[1]}\n"
@@ -169,7 +169,7 @@ def test_files_in_local_folders_get_the_hashes_that_uv_leaves_out(tmp_path):
 
 def test_what_has_no_hash_at_all_is_not_installed(tmp_path):
     with pytest.raises(uv.Failed, match="six==1.17.0: its source gives no hash"):
-        uv.add_local_hashes("six==1.17.0\n", (str(tmp_path),))
+        uv.add_local_hashes("six==1.17.0\n", lambda name: (str(tmp_path),))
 
 
 def test_constraints_reach_builds_too_and_dependencies_can_be_left_out(tool, tmp_path):
@@ -183,8 +183,11 @@ def test_a_folder_of_wheels_can_serve_one_package_alone(tool, tmp_path):
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     (wheels / "six-1.17.0-py3-none-any.whl").write_bytes(b"wheel")
-    index = {"name": "wheelhouse", "url": str(wheels), "packages": ["six"], "flat": True}
-    made = tool("six==1.17.0\n", sources=uv.Sources(indexes=(index,)))
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "six-1.17.0.tar.gz").write_bytes(b"another six, which the lock must not allow")
+    index = {"name": "wheelhouse", "url": str(wheels), "packages": ["Six"], "flat": True}
+    made = tool("six==1.17.0\n", sources=uv.Sources(indexes=(index,), find_links=(str(others),)))
     assert made.lock(["six==1.17.0"]).split("sha256:")[1].strip() == hashlib.sha256(b"wheel").hexdigest()
     request = tomllib.loads((tmp_path / "work/pyproject.toml").read_text())
     assert request["tool"]["uv"]["index"] == [
