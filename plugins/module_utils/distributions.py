@@ -196,10 +196,15 @@ def versions_fingerprint(tree: str) -> str:
 
 
 def fingerprint(tree: str) -> str:
-    """A hash over every distribution's name, version and RECORD: equal fingerprints mean equal installed sets."""
+    """A hash over every distribution's name, version and RECORD: equal fingerprints mean equal installed sets.
+
+    Left out is uv_cache.json, in which uv (0.13.9) notes the time of a local wheel's file.
+    """
     digest = hashlib.sha256()
     for name, distribution in sorted(installed(tree).items()):
-        record = _read(os.path.join(distribution.path, "RECORD"))
+        record = re.sub(
+            r"^.*/uv_cache\.json,.*\n", "", _read(os.path.join(distribution.path, "RECORD")), flags=re.MULTILINE
+        )
         content = hashlib.sha256(record.encode()).hexdigest()
         digest.update(f"{name}=={distribution.version} {content}\n".encode())
     return digest.hexdigest()

@@ -231,7 +231,8 @@ def _local_files(folders: tuple[str, ...], pin: str) -> list[str]:
 def add_local_hashes(lock: str, folders: Callable[[str], tuple[str, ...]]) -> str:
     """Give the pins that lie in local folders their hashes, which uv (0.13.9) writes for an index only.
 
-    `folders` tells those of a package. Raises Failed for a pin that no hash can be had for: nothing is installed without one.
+    `folders` tells those of a package. Raises Failed for a pin that no hash can be had for: nothing is installed
+    without one.
     """
     lines = []
     for line in lock.splitlines():

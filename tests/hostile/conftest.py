@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS / "faults"), str(TESTS / "stand_ins")]
+sys.path[:0] = [str(TESTS / name) for name in ("faults", "stand_ins", "offline")]
 
 from light_hosts import LightHosts  # noqa: E402 - found through the path above
 

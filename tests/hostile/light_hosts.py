@@ -122,8 +122,11 @@ class LightHosts:
     def call(self, *argv: str | Path) -> None:
         subprocess.run([*map(str, argv)], check=True, env=self.environ(), timeout=300)
 
-    def run(self, *arguments: str) -> str:
-        """Run the role on all hosts; returns what was printed. How each ended is in its evidence."""
+    def run(self, *arguments: str, playbook: str = "tests/hostile/flashinfer.yml", within: tuple[str, ...] = ()) -> str:
+        """Run the role on all hosts; returns what was printed. How each ended is in its evidence.
+
+        `within` is a command that runs the command which follows it somewhere else.
+        """
         inventory = self.folder / "hosts.json"
         common = {
             "ansible_connection": "local",
@@ -144,10 +147,10 @@ class LightHosts:
         inventory.write_text(json.dumps({"all": {"vars": common, "hosts": hosts}}))
         # Poppler and fonts play no part here.
         platforms = {machine.distribution(): {"manager": "apt", "packages": []}}
-        argv = ["ansible-playbook", f"--inventory={inventory}", "--forks=6", *arguments]
+        argv = [*within, "ansible-playbook", f"--inventory={inventory}", "--forks=6", *arguments]
         argv += ["--extra-vars", json.dumps({"__stack_platforms": platforms})]
         done = subprocess.run(
-            [*argv, str(REPOSITORY / "tests/hostile/flashinfer.yml")],
+            [*argv, str(REPOSITORY / playbook)],
             env=self.environ(),
             cwd=self.folder,
             stdout=subprocess.PIPE,

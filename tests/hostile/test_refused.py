@@ -8,19 +8,17 @@ One run of the playbook for all rows, a host for each. The index, git, uv and Fl
 
 from __future__ import annotations
 
-import http.server
 import io
 import sys
 import tarfile
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import light_hosts
 import light_stack
 import pytest
 from light_hosts import LightHosts
+from package_index import served
 
 UNTOUCHED = "The environment at ENVIRONMENT was not touched."
 PROVEN = "The baseline BASELINE is back and proven: ALL files, each RECORD whole, PyTorch 2.8.0+cu128 (CUDA 12.8)."
@@ -48,49 +46,6 @@ NO_PROOF = (
 NO_KERNELS = (
     BUILD + "FlashInfer's kernels could not be compiled on this host, which has a GPU and no kernel pack. Missing:\n- "
 )
-
-
-class Index(http.server.BaseHTTPRequestHandler):
-    """A package index with two packages, and a git repository that asks for a password."""
-
-    wheels: Path
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        name = self.path.strip("/").rpartition("/")[2]
-        body = b""
-        if self.path.endswith(".whl"):
-            self.send_response(200)
-            body = (self.wheels / name).read_bytes()
-        elif self.path.startswith("/simple/"):
-            found = [file.name for file in self.wheels.glob("*") if file.name.split("-")[0].replace("_", "-") == name]
-            self.send_response(200 if found else 404)
-            self.send_header("Content-Type", "text/html")
-            body = "".join(f'<a href="/{file}">{file}</a>' for file in found).encode()
-        else:
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", 'Basic realm="x"')
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_arguments: object) -> None:
-        pass
-
-
-@contextmanager
-def served(wheels: Path) -> Iterator[str]:
-    handler = type("Handler", (Index,), {"wheels": wheels})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def archive_that_climbs(path: Path) -> Path:

@@ -76,6 +76,13 @@ def test_the_fingerprint_follows_what_is_installed(tree):
     assert distributions.fingerprint(str(tree)) != before
 
 
+def test_the_time_of_a_wheel_s_file_is_no_part_of_the_fingerprint(tree):
+    before = distributions.fingerprint(str(tree))
+    with (tree / SITE / "tool-1.0.dist-info/RECORD").open("a") as record:
+        record.write("tool-1.0.dist-info/uv_cache.json,sha256=aa,126\n")
+    assert distributions.fingerprint(str(tree)) == before
+
+
 def test_origins_names_and_requirements_are_read(tree):
     info = tree / SITE / "Tool_Box.x-2.dist-info"
     info.mkdir()
