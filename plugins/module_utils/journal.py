@@ -68,12 +68,21 @@ def give_open(descriptor: int, owner: tuple[int, int] | None) -> None:
         os.fchown(descriptor, *owner)
 
 
+def _drop_half_written(folder: str, name: str) -> None:
+    """Remove what processes left of a file that were killed while they wrote it."""
+    for path in glob.glob(os.path.join(glob.escape(folder), f".{glob.escape(name)}.*.new")):
+        if not os.path.exists(f"/proc/{path.split('.')[-2]}"):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
 def write_file(path: str, data: bytes, owner: tuple[int, int] | None = None) -> None:
     """Put `data` at `path`, whole or not at all, durable on return. Raises OSError."""
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.new")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)
+    _drop_half_written(folder, name)
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as file:

@@ -80,9 +80,19 @@ class StateFolder:
                 return status.st_uid, status.st_gid
         return None
 
+    def _load(self) -> dict[str, Any]:
+        """The journal's body. Raises journal.JournalError, also where a journal of another environment was put here."""
+        body = journal.read(self.journal_path)
+        named = body.get("environment", self.environment)
+        record: Record = body.get("transaction") or {}
+        # An environment that was moved, or is reached by another path, still has the folder of its transaction.
+        if named != self.environment and record and not os.path.isdir(self._folder(record["id"])):
+            raise journal.JournalError(f"it is that of another environment, {named}")
+        return body
+
     def _read(self) -> dict[str, Any]:
         try:
-            return journal.read(self.journal_path)
+            return self._load()
         except journal.JournalError as error:
             raise Refused(f"the journal {self.journal_path} cannot be read: {error}") from None
 

@@ -95,7 +95,7 @@ class Transaction(StateFolder):
         """The transaction as the module returns it; also where the journal cannot be read, which `problem` tells."""
         problem = None
         try:
-            body = journal.read(self.journal_path)
+            body = self._load()
         except journal.JournalError as error:
             body, problem = {"transaction": {"state": "unreadable"}}, str(error)
         record: Record = body.get("transaction") or {}
@@ -191,12 +191,12 @@ class Transaction(StateFolder):
     def _claim_unlocked(self) -> None:
         """Tell a second run at once that it is one, before it waits for the first one's lock."""
         with contextlib.suppress(journal.JournalError):
-            self.claim(journal.read(self.journal_path))
+            self.claim(self._load())
 
     def _body(self) -> dict[str, Any]:
         """The journal; one that is no journal is made anew from what lies on disk. Raises Refused."""
         try:
-            return journal.read(self.journal_path)
+            return self._load()
         except journal.JournalError as error:
             if error.newer:
                 raise Refused(f"the journal {self.journal_path} is left alone: {error}") from None
@@ -720,6 +720,7 @@ class Transaction(StateFolder):
 
     def restore(self) -> tuple[bool, dict[str, Any]]:
         """Make the environment the baseline again. Gives whether anything changed, and the proof."""
+        self._claim_unlocked()
         with self._working():
             self._check_place()
             record, owner, on_demand = self._target()
@@ -825,7 +826,7 @@ class Transaction(StateFolder):
 
     def _newer(self) -> bool:
         try:
-            journal.read(self.journal_path)
+            self._load()
         except journal.JournalError as error:
             return error.newer
         return False
@@ -960,7 +961,7 @@ class Transaction(StateFolder):
     def plan(self, action: str) -> list[str]:
         """What `action` would do, told without doing anything. Raises Refused where it would be refused."""
         try:
-            body = journal.read(self.journal_path)
+            body = self._load()
         except journal.JournalError as error:
             if error.newer:
                 raise Refused(f"the journal {self.journal_path} is left alone: {error}") from None

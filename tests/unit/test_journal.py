@@ -125,3 +125,16 @@ def test_a_full_disk_leaves_the_old_journal(tmp_path: Path, monkeypatch: pytest.
         journal.write_file(str(path), b"new")
     assert path.read_bytes() == b"old"
     assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_another_writes_stays(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left, other_file, being_written = (
+        tmp_path / name
+        for name in (f".a.json.{ended.pid}.new", f".b.json.{ended.pid}.new", f".a.json.{os.getppid()}.new")
+    )
+    for path in (left, other_file, being_written):
+        path.write_bytes(b"half")
+    journal.write_file(str(tmp_path / "a.json"), b"whole")
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a.json", other_file, being_written])

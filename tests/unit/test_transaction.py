@@ -49,7 +49,7 @@ class Bench:
 
     def __init__(self, folder: Path, strategy: str = "staged") -> None:
         self.home = folder / "home"
-        self.home.mkdir()
+        self.home.mkdir(parents=True)
         self.environment = make_environment(folder / "envs ü" / "olmocr optimized")
         self.strategy = strategy
         self.before = inventory.take(str(self.environment))
@@ -317,6 +317,14 @@ def test_another_run_is_refused_until_it_ends(bench: Bench) -> None:
         bench.work().restore()
 
 
+def test_a_second_run_is_told_before_it_waits_for_the_lock(bench: Bench) -> None:
+    bench.work().begin()
+    with journal.lock(bench.work().state_dir):
+        for action in ("begin", "restore", "recover"):
+            with pytest.raises(transaction.Contested):
+                getattr(bench.work(owner={**RUN, "pid": 20, "started": "200"}, lock_wait=0.0), action)()
+
+
 @pytest.mark.parametrize("freed", [{"gone": journal.key(RUN)}, {"takeover": True}])
 def test_a_dead_run_gives_way(bench: Bench, freed: dict[str, Any]) -> None:
     bench.work().begin()
@@ -400,6 +408,26 @@ def test_an_unreadable_journal_is_made_anew_from_the_trees(
     assert bench.state == state
     assert bench.is_result() == (state == "promoted")
     assert list(path.parent.glob("journal.json.unreadable-*"))
+
+
+@pytest.mark.parametrize("strategy", ["staged", "in_place"])
+def test_a_journal_of_another_environment_is_made_anew_too(tmp_path: Path, strategy: str) -> None:
+    bench, other = Bench(tmp_path / "one", strategy), Bench(tmp_path / "two", strategy)
+    convert(bench)
+    other.work().begin()
+    path = Path(bench.work().journal_path)
+    path.write_bytes(Path(other.work().journal_path).read_bytes())
+    assert bench.work().describe()["problem"] == f"it is that of another environment, {other.environment}"
+    assert bench.work(owner=LATER).recover()["changed"] is True
+    assert (bench.state, bench.is_result()) == ("promoted", True)
+
+
+def test_an_environment_that_was_moved_keeps_its_journal(bench: Bench, tmp_path: Path) -> None:
+    convert(bench)
+    folder = tmp_path / "moved"
+    os.rename(bench.environment.parent, folder)
+    moved = transaction.Transaction(transaction.Options(str(folder / bench.environment.name), owner=RUN))
+    assert (moved.describe()["state"], moved.describe()["problem"]) == ("promoted", None)
 
 
 def test_an_unreadable_journal_after_going_back_leads_no_step_forward(bench: Bench) -> None:
