@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ import pytest
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "collections")]
 
-from harness import BASELINE, RESULT, Host  # noqa: E402 - found through the path above
+from harness import BASELINE, RESULT, STAND_INS, Host, Lengths, measure  # noqa: E402 - found through the path above
 
 TABLE: dict[str, list[int]] = {}
 NOT_RUN: dict[str, str] = {}
+LEFT: Counter[str] = Counter()
 
 
 class Tally:
@@ -38,6 +39,10 @@ class Tally:
         # Reports bring these from the process that ran the test to the one that prints the table.
         self.item.user_properties.append(("tried", [fault or mark.args[0], survived]))
         return survived
+
+    def left(self, state: str) -> None:
+        """Note at which state a kill left the journal."""
+        self.item.user_properties.append(("left", state))
 
 
 @pytest.fixture
@@ -60,6 +65,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, uv: str) -> Path:
     tree = tmp_path_factory.mktemp("fill") / "environment"
     environment = {**os.environ, "UV_CACHE_DIR": str(folder)}
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(tree)], check=True, env=environment)
+    subprocess.run([sys.executable, str(HERE.parent / "stand_ins/light_stack.py"), str(folder / STAND_INS)], check=True)
     argv = [uv, "pip", "install", "--quiet", "--python", str(tree / "bin/python")]
     for requirements in (BASELINE, [RESULT]):
         subprocess.run([*argv, *requirements], check=True, env=environment, timeout=300)
@@ -67,12 +73,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory, uv: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run_length(tmp_path_factory: pytest.TempPathFactory, uv: str, cache: Path) -> float:
-    """Seconds that a run takes which nothing disturbs, on this machine now."""
-    host = Host(tmp_path_factory.mktemp("length") / "host", uv, cache)
-    started = time.monotonic()
-    assert host.run().rc == 0
-    return time.monotonic() - started
+def lengths(tmp_path_factory: pytest.TempPathFactory, uv: str, cache: Path) -> Lengths:
+    """How long a run and each of its states take which nothing disturbs, on this machine now."""
+    return measure(Host(tmp_path_factory.mktemp("length") / "host", uv, cache), ["before", "after", "never"])
 
 
 @pytest.fixture
@@ -108,7 +111,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def tried(item: pytest.Item) -> list[Any]:
     """What a test has counted so far."""
-    return [value for _name, value in item.user_properties]
+    properties: Any = item.user_properties
+    return [value for name, value in properties if name == "tried"]
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -128,6 +132,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     for name, value in properties:
         if name == "not run":
             NOT_RUN[value[0]] = value[1]
+        elif name == "left":
+            LEFT[value] += report.when == "call"
         elif report.when == "call" or (report.when == "setup" and report.failed):
             row = TABLE.setdefault(value[0], [0, 0])
             row[0] += 1
@@ -146,3 +152,4 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         write(f"{fault:{width}}  {tries:5}  {survived:8}  {tries - survived:4}")
     for fault in sorted(NOT_RUN, key=number):
         write(f"{fault:{width}}  {'in part ' if fault in TABLE else ''}not run: {NOT_RUN[fault]}")
+    write("journal after each kill: " + ", ".join(f"{state} {count}" for state, count in LEFT.most_common()))

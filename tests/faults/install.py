@@ -10,6 +10,7 @@ import os
 import sys
 import time
 
+import conda_shape
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import journal, staging
 
 
@@ -27,6 +28,9 @@ def main() -> int:
     with journal.work_lock(asked.state_dir) as descriptors:
         time.sleep(asked.pause)
         result = stage.run(argv, timeout=120, pass_fds=descriptors)
+        if conda_shape.is_conda(stage.tree):
+            writes = ["sh", "-eu", "-c", conda_shape.WRITES, "conda", asked.environment]
+            result = result if not result.ok else stage.run(writes, timeout=120, pass_fds=descriptors)
     sys.stderr.write(result.stderr)
     return 0 if result.ok else 1
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from harness import KILLS, Host, Outcome, Watcher, matrix, wait_for
+import stopping
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import journal
+from harness import KILLS, TRIES, Host, Lengths, Outcome, Watcher, matrix, state_of
 
 SEED = int(os.environ.get("FAULTS_SEED", "20261123"))
 TARGETS = ("playbook", "module", "uv", "everything")
@@ -23,18 +26,20 @@ STATES = {
     "before": ("freezing", "cloning", "open", "discarding", "discarded"),
     "after": ("freezing", "cloning", "open", "promoting", "promoted", "restoring", "restored"),
 }
+# Under in_place there is nothing to discard: the baseline is exchanged back.
+IN_PLACE = {**STATES, "before": ("freezing", "cloning", "open", "restoring", "restored")}
+WITH_UV = ("freezing", "open")  # uv writes the package list, and installs
 # How many kills one after the other, before the run that is let alone: whoever mends a killed run may be killed too.
 ROWS = (1, 2, 4)
 
 
 @dataclass(frozen=True)
 class Kill:
-    """When, and what: at a state of the journal and some time after it, or at a share of a run's length."""
+    """What is killed, and when: at a share of a state's length, or of a run's where no state is named."""
 
     target: str
     state: str
-    delay: float  # seconds
-    moment: float  # of a run's length, where no state is named
+    share: float
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,19 @@ class Row:
 
     fail_at: str
     strategy: str
+    conda: bool
     kills: tuple[Kill, ...]
+
+    def __str__(self) -> str:
+        kind = f"{self.strategy}{'-conda' if self.conda else ''}"
+        return f"{len(self.kills)}-{kind}-{self.fail_at}"
+
+
+def at_a_state(draw: random.Random, states: tuple[str, ...], number: int) -> Kill:
+    """The kill of a state: every other one when the journal has just said it, the others some time after that."""
+    state = states[number % len(states)]
+    target = draw.choice([target for target in TARGETS if target != "uv" or state in WITH_UV])
+    return Kill(target, state, draw.choice([0.0, draw.random()]))
 
 
 def rows() -> list[Row]:
@@ -53,31 +70,56 @@ def rows() -> list[Row]:
     number = 0
     while number < KILLS:
         fail_at = draw.choice(list(STATES))
+        strategy = "in_place" if len(found) % 5 == 4 else "staged"
+        states = (STATES if strategy == "staged" else IN_PLACE)[fail_at]
         kills = []
         for _ in range(min(draw.choice(ROWS), KILLS - number)):
-            state = STATES[fail_at][(number // 2) % len(STATES[fail_at])] if number % 2 == 0 else ""
-            kills.append(Kill(draw.choice(TARGETS), state, draw.random() * 0.05, draw.random()))
+            random_moment = Kill(draw.choice(TARGETS), "", draw.random())
+            kills.append(random_moment if number % 2 else at_a_state(draw, states, number // 2))
             number += 1
-        found.append(Row(fail_at, "in_place" if len(found) % 5 == 4 else "staged", tuple(kills)))
+        found.append(Row(fail_at, strategy, len(found) % 3 == 2, tuple(kills)))
     return found
 
 
-def strike(host: Host, kill: Kill, length: float, settings: dict[str, Any]) -> bool:
-    """Start a run and kill it; False when it ended before anything of the target was to be seen."""
+def strike(host: Host, kill: Kill, lengths: Lengths, settings: dict[str, Any]) -> str:
+    """Start a run and kill it; gives the state that the journal then is at.
+
+    "" when the run could not be stopped at the state, or ended before anything of the target was to be seen.
+    """
     left = host.journal()
     run = host.start(**settings)
-    if kill.state:
-        wait_for(host, (kill.state,), run, unlike=left)
-        time.sleep(kill.delay)
-    else:
-        time.sleep(length * kill.moment)
-    until = time.monotonic() + length
-    killed = run.poll() is None and host.kill(run, kill.target)
-    while not killed and run.poll() is None and time.monotonic() < until:
-        time.sleep(0.001)  # no such process at this moment: the next one of its kind
-        killed = host.kill(run, kill.target)
-    host.settle(run)
-    return killed
+    aimed: list[int] = []
+    try:
+        if kill.state:
+            stopped = host.hold(run, kill.state, unlike=left)
+            if not stopped:
+                return ""
+            aimed = host.chosen(run, kill.target)
+            if kill.share:
+                stopping.send(stopped, signal.SIGCONT)
+                time.sleep(lengths.states[kill.state] * kill.share)
+        else:
+            time.sleep(lengths.run * kill.share)
+        until = time.monotonic() + lengths.run
+        # With no such process at this moment it is the next one of its kind.
+        while run.poll() is None and time.monotonic() < until:
+            if stopping.send(filter(stopping.is_alive, aimed), signal.SIGKILL) or host.kill(run, kill.target):
+                return host.state()
+            host.tell(run, signal.SIGCONT)
+            time.sleep(0.001)
+        return ""
+    finally:
+        host.tell(run, signal.SIGKILL if kill.target == "everything" else signal.SIGCONT)
+        host.settle(run)
+
+
+def strike_surely(host: Host, kill: Kill, lengths: Lengths, settings: dict[str, Any]) -> str:
+    """Kill a run, trying again after runs that were faster."""
+    for _ in range(TRIES if kill.state else 1):
+        if left := strike(host, kill, lengths, settings):
+            return left
+    assert not kill.state, f"no run could be killed at {kill.state}"
+    return strike_surely(host, Kill("everything", "open", 0.0), lengths, settings)
 
 
 def what_is_wrong(host: Host, row: Row, again: Outcome, seen: dict[str, Any]) -> list[str]:
@@ -91,34 +133,54 @@ def what_is_wrong(host: Host, row: Row, again: Outcome, seen: dict[str, Any]) ->
     injected = f"injected {row.fail_at} promote" in again.said
     if (again.rc == 0) != (row.fail_at == "never") or injected == (row.fail_at == "never"):
         wrong.append(f"the run after it ended with {again.rc}: {again.said[-1500:]}")
-    if not host.is_safe():
-        wrong.append(f"neither the baseline nor the result; journal at {host.state()}")
+    wrong += host.wrong()
     if row.fail_at == "never" and not host.is_result():
         wrong.append("the run after it did not bring the result")
     return wrong
 
 
 @pytest.mark.fault("1 SIGKILL")
-@pytest.mark.parametrize("row", rows(), ids=lambda row: f"{len(row.kills)}-{row.strategy}-{row.fail_at}")
-def test_kills(make_host: Callable[..., Host], tally: Any, run_length: float, row: Row) -> None:
-    host = make_host()
+@pytest.mark.parametrize("row", rows(), ids=str)
+def test_kills(make_host: Callable[..., Host], tally: Any, lengths: Lengths, row: Row) -> None:
+    host = make_host(conda=row.conda)
     settings = {"fail_at": row.fail_at, "kind": row.strategy}
     watcher = Watcher(host)
-    hit = []
+    left = []
     try:
         for kill in row.kills:
-            if not strike(host, kill, run_length, settings):
-                # The run was faster; one that is killed as soon as it has begun is not.
-                kill = Kill("everything", "open", 0.0, 0.0)
-                assert strike(host, kill, run_length, settings), "no kill hit anything"
-            hit.append(kill.target)
+            left.append(strike_surely(host, kill, lengths, settings))
         again = host.run(**settings)
     finally:
         seen = watcher.stop()
     wrong = what_is_wrong(host, row, again, seen)
-    for target in hit:
-        tally.add(not wrong, f"1 SIGKILL of {target}")
-    assert not wrong, f"{row}: {'; '.join(wrong)}"
+    for kill, state in zip(row.kills, left, strict=True):
+        tally.add(not wrong, f"1 SIGKILL of {kill.target}")
+        tally.left(state)
+    assert not wrong, f"{row.kills}: {'; '.join(wrong)}"
+
+
+@pytest.mark.fault("1 SIGKILL in the middle of a write")
+@pytest.mark.parametrize(
+    ("state", "written"),
+    [
+        ("freezing", ".environment.gpu_stack/transactions/*/.inventory.json.*.new"),
+        ("freezing", "home/.olmocr-baseline-*.new"),
+        ("freezing", ".environment.gpu_stack/.journal.json.*.new"),
+        ("open", ".environment.gpu_stack/.journal.json.*.new"),
+        ("promoting", ".environment.gpu_stack/transactions/*/.meta.json.*.new"),
+    ],
+)
+def test_half_written(make_host: Callable[..., Host], tally: Any, state: str, written: str) -> None:
+    host = make_host()
+
+    def is_there() -> bool:
+        return any(host.folder.glob(written)) and host.state() == state
+
+    run, _stopped = host.stopped_when(is_there, step=True)
+    host.kill(run, "everything")
+    host.settle(run)
+    again = host.run()
+    assert tally.add(again.rc == 0 and host.is_result() and host.is_safe()), [again.said, host.wrong()]
 
 
 @pytest.mark.fault("7 everything gone between two steps, control node restarted")
@@ -128,18 +190,13 @@ def test_kills(make_host: Callable[..., Host], tally: Any, run_length: float, ro
 )
 def test_reboot(make_host: Callable[..., Host], tally: Any, state: str, strategy: str) -> None:
     host = make_host()
-    run = host.start(kind=strategy)
-    wait_for(host, (state,), run)
+    run, _stopped = host.held(state, kind=strategy)
     host.kill(run, "everything")
     host.settle(run)
-    path = host.state_dir / "journal.json"
-    boot = (host.journal().get("owner") or {}).get("boot")
-    if boot:
-        # After a restart the control node's boot has another name, and a process of that number may live again.
-        from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import journal
-
-        body = host.journal()
-        body["owner"].update(boot="before", pid=1)
-        path.write_bytes(journal.encode(body))
+    body = host.journal()
+    assert state_of(body) == state
+    # After a restart the control node's boot has another name, and a process of that number may live again.
+    body["owner"].update(boot="before", pid=1)
+    host.journal_path.write_bytes(journal.encode(body))
     again = host.run(kind=strategy)
-    assert tally.add(again.rc == 0 and host.is_safe() and host.is_result()), again.said
+    assert tally.add(again.rc == 0 and host.is_safe() and host.is_result()), [again.said, host.wrong()]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import oracle
 import pytest
 from harness import Host
 
@@ -76,6 +77,7 @@ def test_an_ordinary_user(make_host: Callable[..., Host], tmp_path: Path, tally:
     shutil.copytree(host.cache, cache, symlinks=True)
     host.cache = cache
     subprocess.run(["chown", "-hR", f"{NOBODY}:{NOBODY}", str(host.folder)], check=True)
+    host.before = oracle.tree(str(host.environment))
     run_as_nobody(host, tmp_path)
     done = host.run(fail_at="never", kind="auto")
     assert tally.add(done.rc == 0 and host.is_result() and host.is_safe()), done.said

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stopping
 import yaml
-from harness import KILLS, REPOSITORY, Host, Watcher, wait_for
+from harness import KILLS, REPOSITORY, Host, Watcher
 
 HOSTS = REPOSITORY / "tests/hosts"
 PYTHON = "/usr/bin/python3"
@@ -42,6 +44,11 @@ class Machine:
         """Run a command there as root, past SSH."""
         variables = [f"--env={name}={value}" for name, value in environment.items()]
         return said("podman", "exec", *variables, self.container, *argv)
+
+    def namespace(self) -> tuple[int, str]:
+        """Its first process, as this machine numbers it, and the namespace that all of its processes are in."""
+        first = int(said("podman", "inspect", "--format={{.State.Pid}}", self.container))
+        return first, os.readlink(f"/proc/{first}/ns/pid")
 
     def take_down(self) -> None:
         """Take its power away."""
@@ -87,11 +94,30 @@ class Remote(Host):
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
-    def call(self, argv: list[str]) -> None:
-        self.machine.run(*argv, **self.variables())
+    def call(self, argv: list[str]) -> str:
+        return self.machine.run(*argv, **self.variables())
 
     def argv(self, **changes: Any) -> list[str]:
         return super().argv(**self.machine.reached, **changes)
+
+    def start(self, **changes: Any) -> subprocess.Popen[str]:
+        self.first, self.inside = self.machine.namespace()
+        return super().start(**changes)
+
+    def processes(self, run: subprocess.Popen[str]) -> dict[int, str]:
+        """Those of the control node, and all of the host but its first, the SSH server that listens."""
+        found = super().processes(run)
+        for link in Path("/proc").glob("[0-9]*/ns/pid"):
+            pid = int(link.parts[2])
+            try:
+                if os.readlink(link) == self.inside and pid != self.first:
+                    found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+        return {pid: command for pid, command in found.items() if stopping.is_alive(pid)}
+
+    def is_module(self, command: str) -> bool:
+        return command.strip() == PYTHON  # it comes through the connection, so it has no name
 
 
 @pytest.fixture(scope="session")
@@ -145,13 +171,9 @@ def is_survived(host: Remote, run: subprocess.Popen[str], watcher: Watcher, tall
 )
 def test_lost_connection(host: Remote, tally: Any, state: str) -> None:
     watcher = Watcher(host)
-    run = host.start(pause=2)
-    assert wait_for(host, (state,), run), run.communicate()[0]
-    cut = False
-    while not cut and run.poll() is None:
-        # Between two tasks there is no connection to cut: then the next one is.
-        cut = host.machine.run("sh", "-c", "pkill -KILL -f '^sshd: ocr' && echo cut || sleep 0.02") == "cut"
-    assert cut, "the run ended before its connection could be cut"
+    run, stopped = host.held(state)
+    assert host.machine.run("sh", "-c", "pkill -KILL -f '^sshd: ocr' && echo cut") == "cut"
+    stopping.send(stopped, signal.SIGCONT)
     is_survived(host, run, watcher, tally)
 
 
@@ -159,9 +181,9 @@ def test_lost_connection(host: Remote, tally: Any, state: str) -> None:
 @pytest.mark.parametrize("state", ["cloning", "open", "promoted"] if WHOLE else ["open"])
 def test_restarted_host(host: Remote, tally: Any, state: str) -> None:
     watcher = Watcher(host)
-    run = host.start(pause=2)
-    assert wait_for(host, (state,), run), run.communicate()[0]
+    run, stopped = host.held(state)
     host.machine.take_down()
+    stopping.send(stopped, signal.SIGCONT)  # what is left of it is the control node's
     try:
         host.settle(run)
     finally:

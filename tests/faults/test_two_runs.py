@@ -5,30 +5,29 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from harness import Host, wait_for
+import stopping
+from harness import Host
 
 
 @pytest.mark.fault("5 two runs at once")
-@pytest.mark.parametrize("state", ["open", "promoted"])
+@pytest.mark.parametrize("state", ["freezing", "cloning", "open", "promoting", "promoted"])
 def test_the_second_run_is_refused(make_host: Callable[..., Host], tally: Any, state: str) -> None:
     host = make_host()
-    first = host.start(pause=6)
-    wait_for(host, (state,), first)
-    if state == "promoted":
-        os.kill(first.pid, signal.SIGSTOP)
+    first, stopped = host.held(state)
+    before = host.journal()
     second = host.run()
-    if state == "promoted":
-        os.kill(first.pid, signal.SIGCONT)
-    said, _ = first.communicate(timeout=300)
     refused = second.rc != 0 and "belongs to another run" in second.said and f"process {first.pid}" in second.said
-    assert tally.add(refused and first.returncode == 0 and host.is_result() and host.is_safe()), said + second.said
+    untouched = host.journal() == before
+    stopping.send(stopped, signal.SIGCONT)
+    said = host.end(first)
+    survived = refused and untouched and first.returncode == 0 and host.is_result() and host.is_safe()
+    assert tally.add(survived), [said, second.said, host.wrong()]
 
 
 @pytest.mark.fault("5 two runs at once")
@@ -36,10 +35,9 @@ def test_an_installer_that_outlives_its_run_is_waited_for(make_host: Callable[..
     host = make_host()
     first = host.start(pause=8)
     until = time.monotonic() + 60
-    while not any("install.py" in command for command in host.processes(first).values()):
+    while not (any("install.py" in command for command in host.processes(first).values()) and host.is_locked()):
         assert time.monotonic() < until, "the installer never started"
         time.sleep(0.05)
-    time.sleep(1)  # until it has the lock
     host.kill(first, "playbook")
     host.settle(first)
     assert any("install.py" in command for command in host.processes(first).values()), "it did not outlive its run"
