@@ -56,6 +56,7 @@ class ActionModule(ActionBase):
             "copied": copied,
             "present": present,
             "locks": locks,
+            "flashinfer_source": manifest["flashinfer_source"] and os.path.join(source, manifest["flashinfer_source"]),
         }
 
     def _send(self, source: str, folder: str, names: list[str], left: list[str]) -> None:

@@ -21,7 +21,7 @@ UV = "bin/uv"
 # Downloads under way; see bundle_make.
 PART = ".part"
 
-_TEXTS = ("python", "architecture", "uv", "torch", "olmocr", "flashinfer", "flashinfer_lock")
+_TEXTS = ("python", "architecture", "uv", "torch", "olmocr", "flashinfer", "flashinfer_lock", "flashinfer_source")
 
 
 class Unusable(Exception):

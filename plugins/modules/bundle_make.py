@@ -13,8 +13,9 @@ version_added: 0.1.0
 author:
   - The ocrfleet.gpu_stack contributors (@ocrfleet)
 description:
-  - Downloads every file that the baseline's lock and FlashInfer need, by its SHA-256, and adds uv, the locks and the
-    kernel packs. FlashInfer is resolved around the baseline's lock as it would be on a host; no host is asked.
+  - Downloads every file that the baseline's lock and FlashInfer need, by its SHA-256, and adds uv, the locks,
+    FlashInfer's source archive and the kernel packs. FlashInfer is resolved around the baseline's lock as it would be
+    on a host; no host is asked.
   - The manifest is written last. A run that was killed is carried on by the next one, which takes what is whole.
   - Runs on the control node.
 options:
@@ -122,6 +123,7 @@ left_out:
 """
 
 import concurrent.futures
+import functools
 import json
 import os
 import platform
@@ -276,6 +278,26 @@ class Maker:
         self.left_out += [{"what": row["requirement"], "reason": row["reason"]} for row in plan.left_out]
         return choice.version, planner.lock(plan.pins)
 
+    def source(self, planner: bundle_make.Planner, version: str) -> str:
+        """FlashInfer's source archive, for the method `source`: among the wheels where the release is nothing else."""
+        package = self.read_toml(planner.files([f"{flashinfer_policy.PACKAGE}=={version}"]))["packages"][0]
+        entry = package.get("sdist")
+        if not entry:
+            reason = "the index has no source archive of it"
+            self.left_out.append({"what": f"the source of FlashInfer {version}", "reason": reason})
+            return ""
+        file = bundle_make.file_name(entry)
+        name = os.path.join(bundle.WHEELS, file)
+        if name not in self.files:
+            name = f"source/{file}"
+            path = os.path.join(self.path, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            get = functools.partial(download, entry["url"], ca_bundle=self.sources.ca_bundle)
+            if bundle_make.fetch(path, entry["hashes"]["sha256"], get):
+                self.downloaded.append(file)
+            self.files.append(name)
+        return name
+
     def conda(self) -> str:
         url, sha256 = self.params["conda_installer"], self.params["conda_installer_sha256"]
         name = "conda/" + os.path.basename(url)
@@ -317,6 +339,7 @@ class Maker:
             "olmocr": self.params["olmocr"],
             "flashinfer": version,
             "flashinfer_lock": lock_name,
+            "flashinfer_source": self.source(planner, version),
             "conda_installer": self.conda(),
             "left_out": self.left_out,
         }

@@ -75,6 +75,10 @@ locks:
   description: Paths of the locks on the control node, by what they are for.
   returned: success
   type: dict
+flashinfer_source:
+  description: Path of FlashInfer's source archive on the control node. Empty where the bundle has none.
+  returned: success
+  type: str
 problems:
   description: What is wrong with the bundle, one sentence each.
   returned: failure

@@ -9,7 +9,6 @@ and what else is installed are real. `make test-offline` does the same with the 
 
 from __future__ import annotations
 
-import io
 import json
 import tarfile
 from collections.abc import Callable
@@ -22,29 +21,16 @@ import same_report
 from light_hosts import LightHosts
 from package_index import served
 
-NAME, VERSION, _NOTHING, FILES = light_stack.WHEELS[3]
-PROJECT = f"""[build-system]
-requires = ["setuptools"]
-build-backend = "setuptools.build_meta"
-[project]
-name = "flashinfer-python"
-version = "{VERSION}"
-dependencies = ["torch", "tabulate"]
-[tool.setuptools]
-packages = ["flashinfer"]
-"""
+NAME, VERSION, _NOTHING, _FILES = light_stack.WHEELS[3]
 # A namespace with nothing but a loopback; what follows is the command.
 ALONE = 'ip link set lo up; [ -z "$(ip route)" ]; exec "$@"'
 WITHOUT_NETWORK = ("unshare", "--net", "--map-root-user", "sh", "-euc", ALONE, "sh")
 
 
-def source_archive(folder: Path) -> None:
+def source_archive(hosts: LightHosts) -> None:
     """FlashInfer as the index has it: the sources alone."""
-    with tarfile.open(folder / f"{NAME}-{VERSION}.tar.gz", "w:gz") as archive:
-        for path, text in {**FILES, "pyproject.toml": PROJECT}.items():
-            entry = tarfile.TarInfo(f"{NAME}-{VERSION}/{path}")
-            entry.size = len(text)
-            archive.addfile(entry, io.BytesIO(text.encode()))
+    with tarfile.open(hosts.wheels / f"{NAME}-{VERSION}.tar.gz", "w:gz") as archive:
+        archive.add(hosts.sources(hosts.folder / "source", ("torch", "tabulate")), f"{NAME}-{VERSION}")
 
 
 def baseline_lock(hosts: LightHosts, index: str) -> Path:
@@ -62,7 +48,7 @@ def hosts(make_hosts: Callable[[], LightHosts]) -> LightHosts:
     needs = "".join(f"Requires-Dist: {pin}\n" for pin in (*light_hosts.STACK[:2], *light_hosts.WITH_IT))
     name, version, _needs, files = light_stack.WHEELS[2]
     hosts.wheel(hosts.wheels, name, version, needs, files)
-    source_archive(hosts.wheels)
+    source_archive(hosts)
     return hosts
 
 
@@ -95,6 +81,8 @@ def runs(hosts: LightHosts) -> dict[str, str]:
     printed["offline"] = hosts.run(playbook=site, within=WITHOUT_NETWORK)
     (hosts.folder / "OFFLINE.json").write_text(json.dumps(hosts.evidence("vm")))
     printed["offline again"] = hosts.run(playbook=site, within=WITHOUT_NETWORK)
+    hosts.hosts["vm"]["fi_method"] = "source"
+    printed["offline, from source"] = hosts.run(playbook=site, within=WITHOUT_NETWORK)
     return printed
 
 
@@ -107,5 +95,13 @@ def test_each_run_ends_well_and_a_second_has_nothing_to_do(runs: dict[str, str])
 @pytest.mark.usefixtures("runs")
 def test_the_lock_and_the_report_are_those_of_the_online_run(hosts: LightHosts) -> None:
     assert same_report.main(hosts.folder / "ONLINE.json", hosts.folder / "OFFLINE.json") == 0
-    plan = json.loads((hosts.folder / "OFFLINE.json").read_text())["plan"]
-    assert {row["name"] for row in plan} == {"flashinfer-python", "tabulate"}
+    online, offline = (json.loads((hosts.folder / f"{name}.json").read_text()) for name in ("ONLINE", "OFFLINE"))
+    assert online["fingerprint"] == offline["fingerprint"]
+    assert {row["name"] for row in offline["plan"]} == {"flashinfer-python", "tabulate"}
+
+
+@pytest.mark.usefixtures("runs")
+def test_what_the_bundle_holds_can_be_built_from_source_too(hosts: LightHosts) -> None:
+    evidence = hosts.evidence("vm")
+    assert (evidence["result"], evidence["method"]) == ("verified", "source")
+    assert evidence["wheel"]["source"].startswith(str(hosts.folder / "bundle"))

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Hold the evidence of an offline run against that of an online run: same_report.py ONLINE OFFLINE
 
-Left out is what two runs of one kind differ in too (times, ids, and where things lie), and the notes, in which the
-planner of the online run says what the index did not have.
+Left out is what two runs of one kind differ in too (times, ids, and where things lie); the notes, in which the
+planner of the online run says what the index did not have; and the fingerprint: a bundle holds the wheel for the oldest
+C library that is supported, where an index may have another one of the same version for newer ones.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import sys
 from pathlib import Path
 
-DIFFERS = ("finished", "spec_hash", "timings", "transaction", "notes")
+DIFFERS = ("finished", "fingerprint", "spec_hash", "timings", "transaction", "notes")
 
 
 def comparable(path: Path) -> dict:

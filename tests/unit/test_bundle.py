@@ -18,6 +18,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.modules import bundle_make a
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "roles/bundle/files/manifest.schema.json").read_text())
 FILES = {"wheels/a-1-py3-none-any.whl": b"wheel", "bin/uv": b"uv", "locks/flashinfer-0.3.1.txt": b"lock"}
+FILES |= {"source/flashinfer_python-0.3.1.tar.gz": b"source"}
 
 
 @pytest.fixture
@@ -35,6 +36,7 @@ def made(tmp_path: Path) -> Path:
         "olmocr": "0.4.2",
         "flashinfer": "0.3.1",
         "flashinfer_lock": "locks/flashinfer-0.3.1.txt",
+        "flashinfer_source": "source/flashinfer_python-0.3.1.tar.gz",
         "conda_installer": "",
         "left_out": [{"what": "conda's installer", "reason": "no URL is given"}],
         "files": {
@@ -199,7 +201,12 @@ def test_a_host_gets_what_it_has_not_got_once(made: Path, tmp_path_factory: pyte
     host = tmp_path_factory.mktemp("host")
     first = FakeHost(made, host)
     assert first.run(task_vars={})["changed"]
-    assert sorted(first.sent) == ["a-1-py3-none-any.whl", "flashinfer-0.3.1.txt", "uv"]
+    assert sorted(first.sent) == [
+        "a-1-py3-none-any.whl",
+        "flashinfer-0.3.1.txt",
+        "flashinfer_python-0.3.1.tar.gz",
+        "uv",
+    ]
     (host / "bin/uv").write_bytes(b"torn")
     (host / "wheels/old.whl").write_bytes(b"of an earlier bundle")
     second = FakeHost(made, host)
@@ -208,6 +215,7 @@ def test_a_host_gets_what_it_has_not_got_once(made: Path, tmp_path_factory: pyte
     result = third.run(task_vars={})
     assert (result["changed"], result["present"], third.sent) == (False, True, [])
     assert result["locks"] == {"flashinfer": str(made / "locks/flashinfer-0.3.1.txt")}
+    assert result["flashinfer_source"] == str(made / "source/flashinfer_python-0.3.1.tar.gz")
 
 
 def test_nothing_is_sent_of_a_damaged_bundle(made: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -221,7 +229,7 @@ def test_nothing_is_sent_of_a_damaged_bundle(made: Path, tmp_path_factory: pytes
 def test_check_mode_sends_nothing_and_says_so(made: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     plugin = FakeHost(made, tmp_path_factory.mktemp("host"), check_mode=True)
     result = plugin.run(task_vars={})
-    assert (result["present"], len(result["copied"]), plugin.sent) == (False, 3, [])
+    assert (result["present"], len(result["copied"]), plugin.sent) == (False, 4, [])
 
 
 def test_a_path_that_uv_would_take_for_two_is_refused(made: Path) -> None:
