@@ -70,6 +70,25 @@ class LightHosts:
         folder.mkdir(parents=True, exist_ok=True)
         light_stack.wheel(folder, name, version, metadata, {path: text.encode() for path, text in files.items()})
 
+    @staticmethod
+    def sources(folder: Path, needs: tuple[str, ...] = ()) -> str:
+        """Write a source tree there from which a stand-in for FlashInfer can be built; returns the folder."""
+        name, version, _metadata, files = light_stack.WHEELS[3]
+        project = f"""[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+[project]
+name = {json.dumps(name.replace("_", "-"))}
+version = {json.dumps(version)}
+dependencies = {json.dumps(needs)}
+[tool.setuptools]
+packages = ["flashinfer"]
+"""
+        for path, text in {**files, "pyproject.toml": project}.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text)
+        return str(folder)
+
     def add(self, name: str, installed: tuple[str, ...] = (), **settings: Any) -> Path:
         """Make a host. `installed` is there besides the stack; `settings` are its variables."""
         tree = self.environment(name)

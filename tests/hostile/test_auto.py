@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import light_stack
 import pytest
@@ -21,18 +20,6 @@ BROKEN = {**FILES, "flashinfer/__init__.py": "raise RuntimeError('this release b
 NO_SOURCE = "https://127.0.0.1:1/flashinfer.git"  # nobody listens there
 
 
-def source(folder: Path) -> str:
-    """A folder from which a FlashInfer can be built that works."""
-    for path, text in {
-        **FILES,
-        "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
-        f'[project]\nname = "flashinfer-python"\nversion = "{VERSION}"\n[tool.setuptools]\npackages = ["flashinfer"]\n',
-    }.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text)
-    return str(folder)
-
-
 @pytest.fixture(scope="module")
 def hosts(make_hosts: Callable[[], LightHosts]) -> LightHosts:
     hosts = make_hosts()
@@ -41,7 +28,7 @@ def hosts(make_hosts: Callable[[], LightHosts]) -> LightHosts:
         "source-does",
         fi_method="auto",
         stack_find_links=[str(hosts.folder / "broken")],
-        flashinfer_source=source(hosts.folder / "source"),
+        flashinfer_source=hosts.sources(hosts.folder / "source"),
     )
     # The stack has a newer one, which is protected.
     hosts.wheel(hosts.folder / "unmet", NAME, VERSION, "Requires-Dist: packaging<25\nRequires-Dist: tabulate\n", FILES)

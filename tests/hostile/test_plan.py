@@ -14,7 +14,7 @@ from light_hosts import LightHosts
 
 NAME, VERSION, _NOTHING, FILES = light_stack.WHEELS[3]
 # One that is there, one that is missing, and one that is missing and needs another that is missing.
-NEEDS = "Requires-Dist: packaging>=24\nRequires-Dist: tabulate\nRequires-Dist: pynvml\n"
+NEEDS = ("packaging>=24", "tabulate", "pynvml")
 
 
 def versions(hosts: LightHosts, name: str) -> set[str]:
@@ -22,11 +22,16 @@ def versions(hosts: LightHosts, name: str) -> set[str]:
     return {"==".join(folder.name.removesuffix(".dist-info").split("-", 1)).replace("_", "-") for folder in found}
 
 
-@pytest.mark.parametrize("method", ["pypi", "constrained"])
+@pytest.mark.parametrize("method", ["pypi", "source", "constrained"])
 def test_check_mode_shows_what_the_run_does(make_hosts: Callable[[], LightHosts], method: str) -> None:
     hosts = make_hosts()
-    hosts.wheel(hosts.folder / "release", NAME, VERSION, NEEDS, FILES)
-    hosts.add(method, fi_method=method, stack_find_links=[str(hosts.folder / "release")])
+    hosts.wheel(hosts.folder / "release", NAME, VERSION, "".join(f"Requires-Dist: {need}\n" for need in NEEDS), FILES)
+    settings = {
+        "pypi": {"stack_find_links": [str(hosts.folder / "release")]},
+        "source": {"flashinfer_source": hosts.sources(hosts.folder / "source", NEEDS)},
+        "constrained": {"stack_find_links": [str(hosts.folder / "release")]},
+    }
+    hosts.add(method, fi_method=method, **settings[method])
     before = versions(hosts, method)
     shown = hosts.run("--check", "--diff")
     planned = set(re.findall(r"^\s*\+([a-z][\w.-]*==\S+)$", shown, re.MULTILINE))
@@ -39,3 +44,6 @@ def test_check_mode_shows_what_the_run_does(make_hosts: Callable[[], LightHosts]
     assert versions(hosts, method) - before == planned
     assert before <= versions(hosts, method)
     assert {f"{row['name']}=={row['version']}" for row in hosts.evidence(method)["plan"]} == planned
+    told = {row["name"]: row["status"] for row in hosts.evidence(method)["needs"]}
+    satisfied = {"packaging": "satisfied", "tabulate": "installed", "pynvml": "installed"}
+    assert told == (satisfied if method == "constrained" else {})

@@ -63,32 +63,64 @@ def ask(environment, tmp_path):
     return make
 
 
+def moves(request: str, moved: str, both: str) -> str:
+    """The refusal of a request that names another version of a protected package."""
+    return (
+        f"Refused: installing {request} would move protected packages: {moved}. Why: Because the request asks for "
+        f"{request} and {both}, we can conclude that your requirements are unsatisfiable."
+    )
+
+
+def missing(pin: str) -> str:
+    return (
+        f"Because there is no version of {pin} and the request asks for {pin}, we can conclude that your requirements "
+        "are unsatisfiable."
+    )
+
+
 @pytest.mark.parametrize(
-    ("requirements", "error", "said"),
+    ("request_", "error", "said"),
     [
         (
-            ["xformers==0.0.28.post1"],
+            "xformers==0.0.28.post1",
             package_plan.Refused,
-            r"would move protected packages: torch 2.8.0 -> 2.4.1 \(required by .*xformers 0.0.32.post1 -> 0.0.28",
+            moves(
+                "xformers==0.0.28.post1",
+                "torch 2.8.0 -> 2.4.1 (required by xformers), triton 3.4.0 -> 3.0.0 (required by torch), "
+                "xformers 0.0.32.post1 -> 0.0.28.post1",
+                "xformers==0.0.32.post1",
+            ),
         ),
         (
-            ["torchvision==0.19.1"],
+            "torchvision==0.19.1",
             package_plan.Refused,
-            r"torch 2.8.0 -> 2.4.1 \(required by torchvision",
+            moves(
+                "torchvision==0.19.1",
+                "torch 2.8.0 -> 2.4.1 (required by torchvision), torchvision 0.23.0 -> 0.19.1, "
+                "triton 3.4.0 -> 3.0.0 (required by torch)",
+                "torchvision==0.23.0",
+            ),
         ),
-        (["vllm==0.10.1"], package_plan.Refused, r"torch 2.8.0 -> 2.7.1 \(required by .*vllm.*vllm 0.11.0 -> 0.10.1"),
-        (["flashinfer-python==99.0"], Unsatisfiable, "there is no version of flashinfer-python==99.0"),
+        (
+            "vllm==0.10.1",
+            package_plan.Refused,
+            moves(
+                "vllm==0.10.1",
+                "torch 2.8.0 -> 2.7.1 (required by compressed-tensors, torchaudio, torchvision, vllm, xformers, "
+                "xgrammar), torchvision 0.23.0 -> 0.22.1 (required by vllm), triton 3.4.0 -> 3.3.1 (required by torch, "
+                "xgrammar), vllm 0.11.0 -> 0.10.1, xformers 0.0.32.post1 -> 0.0.31 (required by vllm)",
+                "vllm==0.11.0",
+            ),
+        ),
+        ("flashinfer-python==99.0", Unsatisfiable, missing("flashinfer-python==99.0")),
         # The newest FlashInfer has no cubins of its version on the index: none are better than others.
-        (
-            ["flashinfer-cubin==0.7.2.post1"],
-            Unsatisfiable,
-            "there is no version of flashinfer-cubin==0.7.2.post1",
-        ),
+        ("flashinfer-cubin==0.7.2.post1", Unsatisfiable, missing("flashinfer-cubin==0.7.2.post1")),
     ],
 )
-def test_a_request_that_cannot_be_is_refused_and_says_why(ask, requirements, error, said):
-    with pytest.raises(error, match="(?s)" + said):
-        ask(*requirements)
+def test_a_request_that_cannot_be_is_refused_and_says_why(ask, request_, error, said):
+    with pytest.raises(error) as refusal:
+        ask(request_)
+    assert str(refusal.value) == said
 
 
 def test_a_file_with_another_hash_than_the_lock_says_is_not_installed(ask):
