@@ -23,6 +23,7 @@ help: ## Show this help
 	@echo '  SCENARIO          one molecule scenario instead of those of CI (molecule)'
 	@echo '  FAULTS_KILLS      how many kills: $(FAULTS_KILLS); 200 is the full run (test-faults)'
 	@echo '  WHEELS, OUT       folders for the wheels and the results; FI_VERSION, the FlashInfer release (test-gpu)'
+	@echo '  ENVIRONMENT       a stack without FlashInfer (compatibility, bench-methods); WORK, REPEAT, a folder and how often'
 	@echo '  PYTHON            the Python, 3.11 or newer, that .venv is made with (env)'
 
 ##@ Use
@@ -100,6 +101,11 @@ compatibility: env ## Measure which FlashInfer releases fit ENVIRONMENT (a stack
 .PHONY: bench-transaction
 bench-transaction: env ## Time freeze, clone, promote, restore beside the ways by hand, on a copy of the stack's environment
 	python benchmarks/transaction.py --cache "$(STACK_ROOT)/cache/uv" "$(STACK_ROOT)/envs/olmocr-optimized"
+
+.PHONY: bench-methods
+bench-methods: env ## Time fi_method=pypi on copies of ENVIRONMENT (a stack without any) beside the same by hand with pip
+	@eval "$$(.venv/bin/python tools/index_environment.py)" && python benchmarks/methods.py --cache "$(STACK_ROOT)/cache/uv" \
+	    $(if $(WORK),--work "$(WORK)") $(if $(REPEAT),--repeat $(REPEAT)) "$(ENVIRONMENT)"
 
 .PHONY: bench-fleet
 bench-fleet: env ## Time apply, no-op and roll-back of a fleet of test hosts, HOSTS="1 2 5 10 20 40", beside a plain playbook
