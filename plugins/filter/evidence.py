@@ -73,11 +73,16 @@ def _start_notes(start: dict) -> list[str]:
 
 
 def _kernel_pack(found: dict) -> dict:
-    """Which pack fits here, what was placed of it, why none was made, and what compiling it took."""
+    """Which pack fits here, what was placed of it and who signed it, why none was made, and what compiling it took."""
     told = {name: found.get("wanted", {}).get(name) for name in ("name", "why_not")}
     told["modules"] = ", ".join(sorted(found.get("placed", {}).get("manifest", {}).get("modules", {})))
+    told["signed_by"] = found.get("placed", {}).get("signed_by")
+    if found.get("compiled", {}).get("compiled"):
+        told["compiled here"] = (
+            f"{len(found['compiled']['compiled'])} modules in {found['compiled']['compile_seconds']} s"
+        )
     for kernel in found.get("smoke", {}).get("kernels", []):
-        told[f"{kernel['name']} compiled here"] = f"first call {kernel['first_call_seconds']} s"
+        told[f"{kernel['name']} proven"] = f"{kernel['origin']}, first call {kernel['first_call_seconds']} s"
     return {name: value for name, value in told.items() if value}
 
 

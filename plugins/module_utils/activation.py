@@ -55,6 +55,18 @@ def toolkits(explicit: str, variables: Mapping[str, str], path: str, cuda: str) 
     return list(known.items()) or [found[0]]
 
 
+def find_compiler(tree: str, explicit: str, variables: Mapping[str, str], cuda: str) -> dict[str, Any]:
+    """The first toolkit that can compile the kernels, or what is wrong with the first that was found."""
+    path = flashinfer_install.search_path(tree, variables)
+    tried = []
+    for home in toolkits(explicit, variables, path, cuda):
+        found = flashinfer_install.compiler(home, path, variables, cuda, timeout=30)
+        if found["ready"]:
+            return found
+        tried.append(found)
+    return tried[0]
+
+
 def decide(
     *,
     packages: Mapping[str, str],

@@ -46,22 +46,26 @@ def run(
     env: dict[str, str] | None = None,
     cwd: str | None = None,
     stdin: str = "",
+    stdin_path: str = "",
     pass_fds: tuple[int, ...] = (),
     stderr_log: str = "",
 ) -> Result:
     """Run `argv` for at most `timeout` seconds, `env` added to this process's environment.
 
-    With `stderr_log` standard error goes to that file, so that others can follow it, and is read back at the end.
+    With `stdin_path` that file, of any bytes, is standard input. With `stderr_log` standard error goes to that file, so
+    that others can follow it, and is read back at the end.
 
     The command leads a process group of its own, which is killed whole at the time limit: installers start children,
     and a child left behind would go on changing the environment.
     """
     started = time.monotonic()
     log = open(stderr_log, "a+", encoding="utf-8", errors="replace") if stderr_log else None  # noqa: SIM115
+    source = None
     try:
+        source = open(stdin_path, "rb") if stdin_path else None  # noqa: SIM115
         process = subprocess.Popen(
             argv,
-            stdin=subprocess.PIPE,
+            stdin=source or subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log or subprocess.PIPE,
             env={**os.environ, "LC_ALL": "C", **(env or {})},
@@ -78,8 +82,9 @@ def run(
     except OSError as error:
         return Result(argv, 127, "", f"cannot start {argv[0]}: {error.strerror}", time.monotonic() - started)
     finally:
-        if log:
-            log.close()
+        for file in (log, source):
+            if file:
+                file.close()
     return Result(argv, process.returncode, stdout, stderr, time.monotonic() - started, timed_out)
 
 

@@ -19,10 +19,12 @@ import re
 import tarfile
 from collections.abc import Mapping
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.flashinfer_install import linked_cudart
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.flashinfer_install import linked_cudart, release
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+# What a pack is signed for, so that a signature of something else by the same key does not count.
+NAMESPACE = "ocrfleet-kernel-pack"
 # What a pack's modules were built for; all of it must be the same where they are loaded.
 KEYS = ("flashinfer", "torch", "cuda", "python", "architecture", "machine")
 _NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -42,6 +44,32 @@ def kind(probe: Mapping[str, str], python: str, architecture: str, machine: str)
         "architecture": architecture,
         "machine": machine,
     }
+
+
+def compile_for(architecture: str, flashinfer: str) -> dict[str, str]:
+    """The variables with which FlashInfer compiles for one architecture, and does not look for a GPU.
+
+    Code for Hopper and later uses instructions of that architecture alone, whose name has an `a`. FlashInfer adds it
+    only from 0.6 on; it also knows, better than can be told here, which letter a 12.x wants of which nvcc.
+    """
+    major, minor = int(architecture[:-1]), architecture[-1]
+    letter = "a" if 9 <= major < 12 or (major >= 12 and release(flashinfer) < (0, 6)) else ""
+    return {
+        "CUDA_VISIBLE_DEVICES": "",
+        "FLASHINFER_CUDA_ARCH_LIST": f"{major}.{minor}{letter}",
+        "TORCH_CUDA_ARCH_LIST": f"{major}.{minor}",  # names the cache's folder in FlashInfer 0.3
+    }
+
+
+def compiled_names(said: str) -> list[str]:
+    """The modules that `kernel_compile` names in the last line of its output. `Refused` where it names none."""
+    try:
+        names = json.loads(said.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        names = None
+    if not isinstance(names, list) or not names:
+        raise Refused(f"expected the names of the compiled modules, found {said.strip()[-200:]!r}")
+    return names
 
 
 def file_name(bound_to: Mapping[str, str]) -> str:
@@ -96,13 +124,13 @@ def pack(modules: Mapping[str, bytes], bound_to: Mapping[str, str]) -> bytes:
     return stream.getvalue()
 
 
-def unpack(path: str) -> tuple[dict, dict[str, bytes]]:
-    """The manifest and the modules of an archive, each held against its checksum.
+def unpack(path: str, packed: bytes) -> tuple[dict, dict[str, bytes]]:
+    """The manifest and the modules of the archive that was read from `path`, each held against its checksum.
 
     Only the names that the manifest lists are read, and nothing is extracted by a path from the archive.
     """
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
             content = {entry.name: archive.extractfile(entry) for entry in archive.getmembers() if entry.isreg()}
             files = {name: file.read() for name, file in content.items() if file is not None}
     except (OSError, tarfile.TarError, lzma.LZMAError, EOFError) as error:

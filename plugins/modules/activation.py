@@ -118,19 +118,6 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
 )
 
 
-def find_compiler(tree: str, cuda_home: str, variables: dict[str, str]) -> dict:
-    """The first toolkit that can compile the kernels, or what is wrong with the first that was found."""
-    cuda = torch_values.cuda_on_disk(tree)
-    path = flashinfer_install.search_path(tree, variables)
-    tried = []
-    for home in activation.toolkits(cuda_home, variables, path, cuda):
-        found = flashinfer_install.compiler(home, path, variables, cuda, timeout=30)
-        if found["ready"]:
-            return found
-        tried.append(found)
-    return tried[0]
-
-
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -164,7 +151,9 @@ def main() -> None:
             vllm=vllm,
             torch=installed["torch"].version if "torch" in installed else "",
             modules=modules,
-            compiler=find_compiler(stage.tree, options["cuda_home"] or "", dict(os.environ)),
+            compiler=activation.find_compiler(
+                stage.tree, options["cuda_home"] or "", dict(os.environ), torch_values.cuda_on_disk(stage.tree)
+            ),
             sampler=options["sampler"],
             cache=options["cache"] or "",
             more={name: str(value) for name, value in options["env"].items()},

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kernel_pack
-short_description: Pack FlashInfer's compiled kernels on one host and place them on others of the same kind
+short_description: Compile and pack FlashInfer's kernels on one host and place them on others of the same kind
 version_added: 0.1.0
 description:
   - FlashInfer compiles its kernels at their first call, which takes minutes. A kernel pack holds them compiled.
-  - A pack is made of the modules that lie in FlashInfer's cache. M(ocrfleet.gpu_stack.gpu_smoke) compiles them.
+  - Compiling takes no GPU, only an nvcc of PyTorch's CUDA version and the name of the architecture. So a builder can
+    make packs for every architecture of a fleet.
   - Placed in an environment, the modules load without nvcc and ninja, in a fraction of a second.
   - A pack is bound to FlashInfer, PyTorch, CUDA, Python's binary interface, the GPU architecture and the machine type.
     FlashInfer itself checks none of that, so a pack for something else is refused with the reason.
@@ -24,29 +25,50 @@ options:
     type: path
   state:
     description:
+      - V(named) only says how the pack that fits here is called, and whether this host can compile one.
+      - V(compiled) compiles what OlmOCR's model needs (paged decode and prefill, sampling) into FlashInfer's cache. The
+        GPU is not used. M(ocrfleet.gpu_stack.gpu_smoke) then proves on a GPU that the numbers are right.
       - V(packed) makes the pack of the modules in the cache.
       - V(placed) places the pack's modules in the environment.
-      - V(named) only says how the pack that fits here is called, and whether this host can compile one.
     type: str
-    choices: [named, packed, placed]
+    choices: [named, compiled, packed, placed]
     required: true
   architecture:
     description:
       - The architecture that the modules are for, as a compute capability without dot, for example V(90) or V(89).
       - Left out, it is that of the first GPU. A host without GPU must name it.
     type: str
+  public_keys:
+    description:
+      - Keys that are trusted to sign packs, each a line as in the C(.pub) file of C(ssh-keygen). With any,
+        O(state=placed) refuses a pack that none of them signed. Without, a pack needs no signature.
+      - Sign a pack with C(ssh-keygen -Y sign -n ocrfleet-kernel-pack -f KEY PACK), where the private key is.
+    type: list
+    elements: str
+    default: []
+  signature:
+    description: The signature, a file on the host. Left out, it is O(path) with C(.sig) appended.
+    type: path
   env:
-    description: Environment variables that lead to the cache, for example C(FLASHINFER_WORKSPACE_BASE).
+    description:
+      - Environment variables that lead to the cache and the compiler, for example C(FLASHINFER_WORKSPACE_BASE),
+        C(CUDA_HOME) and C(MAX_JOBS).
     type: dict
     default: {}
   timeout:
     description: Seconds after which the import of PyTorch and FlashInfer is ended.
     type: int
     default: 120
+  compile_timeout:
+    description: Seconds after which O(state=compiled) is ended.
+    type: int
+    default: 3600
 attributes:
   check_mode:
     support: full
-    description: The pack is read and checked, nothing is written.
+    description:
+      - Nothing is compiled and nothing is written. The pack is read and checked.
+      - With O(state=compiled) RV(compiled) has what would be compiled.
   diff_mode:
     support: full
     description: Shows the modules before and after.
@@ -61,18 +83,30 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Pack what the smoke kernels compiled
+- name: Compile for an L4, on a builder without GPU
   ocrfleet.gpu_stack.kernel_pack:
     environment: /opt/conda/envs/olmocr-optimized
-    path: /var/lib/ocrfleet/kernels-sm90.tar.xz
-    state: packed
+    state: compiled
+    architecture: "89"
+    env:
+      FLASHINFER_WORKSPACE_BASE: /var/lib/ocrfleet/build
 
-- name: Place the pack in the candidate
+- name: Pack what was compiled
+  ocrfleet.gpu_stack.kernel_pack:
+    environment: /opt/conda/envs/olmocr-optimized
+    path: /var/lib/ocrfleet/kernels-sm89.tar.xz
+    state: packed
+    architecture: "89"
+    env:
+      FLASHINFER_WORKSPACE_BASE: /var/lib/ocrfleet/build
+
+- name: Place the pack in the candidate, if the release team signed it
   ocrfleet.gpu_stack.kernel_pack:
     environment: /opt/conda/envs/olmocr-optimized
     candidate: /opt/conda/envs/.olmocr-optimized.candidate
-    path: /var/lib/ocrfleet/kernels-sm90.tar.xz
+    path: /var/lib/ocrfleet/kernels-sm89.tar.xz
     state: placed
+    public_keys: "{{ lookup('ansible.builtin.file', 'release-team.pub') }}"
 """
 
 RETURN = r"""
@@ -86,20 +120,36 @@ can_compile:
   returned: O(state=named)
   type: bool
 wanted:
-  description: Whether FlashInfer would look at a pack. With a matching flashinfer-jit-cache it does not.
+  description: Whether a pack would be used here. With a matching flashinfer-jit-cache, or on another GPU, it is not.
   returned: O(state=named)
   type: bool
 why_not:
   description: Why no pack can be made here, or why none is wanted.
   returned: O(state=named)
   type: str
+cuda_home:
+  description: The CUDA toolkit that compiles here. One that fits PyTorch's CUDA is taken before one that does not.
+  returned: O(state=named) or O(state=compiled)
+  type: str
+  sample: /usr/local/cuda-12.8
+compiled:
+  description: The modules that are compiled now, or in check mode those that would be.
+  returned: O(state=compiled)
+  type: list
+  elements: str
+  sample: [sampling]
+compile_seconds:
+  description: How long compiling took.
+  returned: O(state=compiled)
+  type: float
+  sample: 71.3
 path:
   description: The option O(path).
   returned: success
   type: str
 manifest:
   description: What the pack is bound to, and the checksums of its C(modules).
-  returned: success
+  returned: O(state=packed) or O(state=placed)
   type: dict
   sample:
     architecture: "90"
@@ -113,11 +163,16 @@ manifest:
     torch: 2.8.0+cu128
 sha256:
   description: The checksum of the pack. With O(state=packed) in check mode, of the pack that would be made.
-  returned: success
+  returned: O(state=packed) or O(state=placed)
   type: str
+signed_by:
+  description: The fingerprint of the key that signed the pack. Empty without O(public_keys).
+  returned: O(state=placed)
+  type: str
+  sample: SHA256:9Yvb7Z5oRduRtUR9vj1zzqkGVuKqNdt4kRlcMJqnXjE
 written:
   description: The modules that were written, or would be.
-  returned: success
+  returned: O(state=packed) or O(state=placed)
   type: list
   elements: str
   sample: [sampling]
@@ -132,14 +187,46 @@ import os
 import platform
 import shutil
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    activation,
     distributions,
     flashinfer_install,
+    kernel_compile,
     kernel_pack,
+    smoke,
+    ssh_signature,
     staging,
 )
+
+
+@dataclass
+class Host:
+    """The environment, and what a pack that fits it is bound to.
+
+    `env` is what the task gave, `gpu` the architecture of the first GPU, empty without one.
+    """
+
+    stage: staging.Stage
+    installed: dict
+    env: dict[str, str]
+    bound_to: dict[str, str]
+    gpu: str
+    scratch: str
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {**os.environ, **self.env}
+
+    @property
+    def package(self) -> str:
+        return os.path.join(os.path.dirname(self.installed["flashinfer-python"].path), "flashinfer")
+
+    def compiler(self) -> dict:
+        return activation.find_compiler(self.stage.tree, "", self.variables, self.bound_to["cuda"])
 
 
 def digits(architecture: str) -> str:
@@ -164,17 +251,126 @@ def in_cache(found: list[dict], bound_to: dict[str, str]) -> dict[str, str]:
     }
 
 
-def prospects(tree: str, installed: dict, variables: dict[str, str], bound_to: dict[str, str]) -> dict:
+def cached(host: Host) -> dict[str, str]:
+    cache = flashinfer_install.workspace(host.variables)
+    return in_cache(flashinfer_install.compiled_modules(cache, host.package), host.bound_to)
+
+
+def lacking(compiler: dict) -> str:
+    """Why this compiler makes no module for the environment's PyTorch."""
+    return "; ".join([*compiler["missing"], *([compiler["mismatch"]] if compiler["mismatch"] else [])])
+
+
+def named(host: Host) -> dict:
     """Whether a pack can be made here, and whether FlashInfer would use one."""
-    path = flashinfer_install.search_path(tree, variables)
-    home = flashinfer_install.cuda_home(variables, path)
-    compiler = flashinfer_install.compiler(home, path, variables, bound_to["cuda"], timeout=30)
-    _versions, wrong = flashinfer_install.packages(installed)
-    wanted = "flashinfer-jit-cache" not in installed or bool(wrong)
-    why = [*compiler["missing"], *([compiler["mismatch"]] if compiler["mismatch"] else [])]
-    if not wanted:
-        why = ["flashinfer-jit-cache is installed and holds the kernels compiled"]
-    return {"can_compile": compiler["ready"], "wanted": wanted, "why_not": "; ".join(why)}
+    compiler = host.compiler()
+    unwanted = ""
+    _versions, wrong = flashinfer_install.packages(host.installed)
+    if "flashinfer-jit-cache" in host.installed and not wrong:
+        unwanted = "flashinfer-jit-cache is installed and holds the kernels compiled"
+    elif host.gpu not in ("", host.bound_to["architecture"]):
+        unwanted = f"the GPU here is of architecture {host.gpu}"
+    return {
+        "changed": False,
+        "can_compile": compiler["ready"],
+        "wanted": not unwanted,
+        "why_not": unwanted or lacking(compiler),
+        "cuda_home": compiler["cuda_home"],
+    }
+
+
+def compiled(host: Host, timeout: int, check_mode: bool) -> dict:
+    """Compile what the model needs; what is compiled already stays as it is."""
+    compiler = host.compiler()
+    if not compiler["ready"]:
+        raise kernel_pack.Refused(f"no kernel can be compiled here: {lacking(compiler)}")
+    script = os.path.join(host.scratch, "kernel_compile.py")
+    with open(script, "w", encoding="utf-8") as file:
+        file.write(smoke.program(kernel_compile))
+    architecture = host.bound_to["architecture"]
+    target = kernel_pack.compile_for(architecture, host.bound_to["flashinfer"])
+    env = {**host.env, **target, "CUDA_HOME": compiler["cuda_home"]}
+    argv = [host.stage.python, script, architecture[:-1]]
+    if check_mode:
+        # FlashInfer writes its build files when it is asked for the names.
+        env["FLASHINFER_WORKSPACE_BASE"] = host.scratch
+        argv.append("list")
+    before = cached(host)
+    result = host.stage.run(argv, timeout=timeout, env=env, cwd=host.scratch)
+    if not result.ok:
+        raise kernel_pack.Refused(f"expected the kernels to compile with {compiler['nvcc']}: {result.outcome(20)}")
+    new = sorted(set(kernel_pack.compiled_names(result.stdout)) - set(before))
+    return {
+        "changed": bool(new),
+        "compiled": new,
+        "compile_seconds": round(result.seconds, 1),
+        "cuda_home": compiler["cuda_home"],
+    }
+
+
+def packed(host: Host, path: str, move: Callable[[str, str], None], check_mode: bool) -> dict:
+    modules = kernel_pack.collect(cached(host), host.bound_to)
+    content = kernel_pack.pack(modules, host.bound_to)
+    changed = read(path) != content
+    if changed and not check_mode:
+        staged = os.path.join(host.scratch, "packed")
+        with open(staged, "wb") as file:
+            file.write(content)
+        move(staged, path)
+    return outcome(
+        kernel_pack.manifest(modules, host.bound_to), content, sorted(modules), sorted(modules) if changed else []
+    )
+
+
+def signer(content: bytes, path: str, signature: str, keys: list[str], scratch: str) -> str:
+    """The fingerprint of the key that signed the pack. What is held against the signature is what will be placed."""
+    if not keys:
+        return ""
+    copy = os.path.join(scratch, "pack")
+    with open(copy, "wb") as file:
+        file.write(content)
+    try:
+        return ssh_signature.verify(
+            copy, signature or path + ssh_signature.SUFFIX, keys, kernel_pack.NAMESPACE, scratch
+        )
+    except ssh_signature.Unsigned as error:
+        raise kernel_pack.Refused(
+            f"{path}: {error}; sign it with ssh-keygen -Y sign -n {kernel_pack.NAMESPACE} -f KEY PACK"
+        ) from None
+
+
+def placed(host: Host, path: str, signature: str, keys: list[str], check_mode: bool) -> dict:
+    content = read(path)
+    signed_by = signer(content, path, signature, keys, host.scratch)
+    listed, modules = kernel_pack.unpack(path, content)
+    differs = kernel_pack.mismatches(listed, host.bound_to)
+    if host.gpu not in ("", host.bound_to["architecture"]):
+        differs.append(f"architecture: the GPU here has {host.gpu}")
+    if differs:
+        raise kernel_pack.Refused(f"{path} was built for something else: {'; '.join(differs)}")
+    if "flashinfer-jit-cache" in host.installed:
+        raise kernel_pack.Refused(
+            "expected no flashinfer-jit-cache, found it installed: FlashInfer then looks for compiled modules there "
+            "and nowhere else; remove it or do without a pack"
+        )
+    folder = os.path.join(host.package, "data", "aot")
+    written = kernel_pack.to_place(modules, folder)
+    if not check_mode:
+        kernel_pack.place(modules, written, folder)
+    return {"signed_by": signed_by, **outcome(listed, content, sorted(modules), written)}
+
+
+def outcome(listed: dict, content: bytes, modules: list[str], written: list[str]) -> dict:
+    return {
+        "changed": bool(written),
+        "manifest": listed,
+        "sha256": kernel_pack.sha256(content),
+        "written": written,
+        "diff": {
+            "before": "".join(f"{name}\n" for name in modules if name not in written),
+            "after": "".join(f"{name}\n" for name in modules),
+        },
+    }
 
 
 def read(path: str) -> bytes:
@@ -185,91 +381,64 @@ def read(path: str) -> bytes:
         return b""
 
 
+def find_host(module: AnsibleModule, scratch: str) -> Host:
+    """Look at the environment; fail where it cannot be told what a pack would be bound to."""
+    options = module.params
+    stage = staging.Stage(options["environment"], options["candidate"])
+    env = {name: str(value) for name, value in options["env"].items()}
+    probe = flashinfer_install.probe(stage, scratch, options["timeout"], env)
+    if not probe["flashinfer"] or not probe["torch"]:
+        why = probe["problem"] or probe["torch_problem"] or probe["flashinfer_problem"]
+        module.fail_json(msg=f"expected PyTorch and FlashInfer to import in {options['environment']}: {why}")
+    architecture = digits(options["architecture"] or probe["capability"])
+    if not architecture.isdigit() or len(architecture) < 2:
+        module.fail_json(
+            msg="expected a GPU or the option architecture, as in 90, found "
+            + (repr(options["architecture"]) if options["architecture"] else "neither")
+        )
+    bound_to = kernel_pack.kind(probe, python_tag(stage.tree), architecture, platform.machine())
+    return Host(stage, distributions.installed(stage.tree), env, bound_to, digits(probe["capability"]), scratch)
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "environment": {"type": "path", "required": True},
             "candidate": {"type": "path"},
             "path": {"type": "path"},
-            "state": {"type": "str", "choices": ["named", "packed", "placed"], "required": True},
+            "state": {"type": "str", "choices": ["named", "compiled", "packed", "placed"], "required": True},
             "architecture": {"type": "str"},
+            "public_keys": {"type": "list", "elements": "str", "default": []},
+            "signature": {"type": "path"},
             "env": {"type": "dict", "default": {}},
             "timeout": {"type": "int", "default": 120},
+            "compile_timeout": {"type": "int", "default": 3600},
         },
         required_if=[("state", "packed", ["path"]), ("state", "placed", ["path"])],
         supports_check_mode=True,
     )
-    options = module.params
-    stage = staging.Stage(options["environment"], options["candidate"])
-    env = {name: str(value) for name, value in options["env"].items()}
+    options, checking = module.params, module.check_mode
+    path = options["path"] or ""
     scratch = tempfile.mkdtemp(prefix="kernel_pack", dir=module.tmpdir)
     try:
-        probe = flashinfer_install.probe(stage, scratch, options["timeout"], env)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    if not probe["flashinfer"] or not probe["torch"]:
-        why = probe["problem"] or probe["torch_problem"] or probe["flashinfer_problem"]
-        module.fail_json(msg=f"expected PyTorch and FlashInfer to import in {options['environment']}: {why}")
-    architecture = digits(options["architecture"] or probe["capability"])
-    if not architecture:
-        module.fail_json(
-            msg="expected a GPU or the option architecture, found neither; name the architecture, as in 90"
-        )
-    bound_to = kernel_pack.kind(probe, python_tag(stage.tree), architecture, platform.machine())
-    installed = distributions.installed(stage.tree)
-    site = os.path.dirname(installed["flashinfer-python"].path)
-    package = os.path.join(site, "flashinfer")
-    before = flashinfer_install.release(flashinfer_install.PACK_WITHOUT_NVCC)
-    result: dict = {
-        "needs_nvcc": flashinfer_install.release(probe["flashinfer"]) < before,
-        "name": kernel_pack.file_name(bound_to),
-        "path": options["path"],
-    }
-    if options["state"] == "named":
-        module.exit_json(changed=False, **prospects(stage.tree, installed, {**os.environ, **env}, bound_to), **result)
-    try:
-        if options["state"] == "packed":
-            cache = flashinfer_install.workspace({**os.environ, **env})
-            paths = in_cache(flashinfer_install.compiled_modules(cache, package), bound_to)
-            modules = kernel_pack.collect(paths, bound_to)
-            content = kernel_pack.pack(modules, bound_to)
-            listed, written = kernel_pack.manifest(modules, bound_to), sorted(modules)
-            changed = read(options["path"]) != content
-            if changed and not module.check_mode:
-                staged = os.path.join(module.tmpdir, "pack")
-                with open(staged, "wb") as file:
-                    file.write(content)
-                module.atomic_move(staged, options["path"])
-            written = written if changed else []
-        else:
-            content = read(options["path"])
-            listed, modules = kernel_pack.unpack(options["path"])
-            differs = kernel_pack.mismatches(listed, bound_to)
-            if differs:
-                raise kernel_pack.Refused(f"{options['path']} was built for something else: {'; '.join(differs)}")
-            if "flashinfer-jit-cache" in installed:
-                raise kernel_pack.Refused(
-                    "expected no flashinfer-jit-cache, found it installed: FlashInfer then looks for compiled modules "
-                    "there and nowhere else; remove it or do without a pack"
-                )
-            folder = os.path.join(package, "data", "aot")
-            written = kernel_pack.to_place(modules, folder)
-            changed = bool(written)
-            if not module.check_mode:
-                kernel_pack.place(modules, written, folder)
+        host = find_host(module, scratch)
+        found = {
+            "named": lambda: named(host),
+            "compiled": lambda: compiled(host, options["compile_timeout"], checking),
+            "packed": lambda: packed(host, path, module.atomic_move, checking),
+            "placed": lambda: placed(host, path, options["signature"] or "", options["public_keys"], checking),
+        }[options["state"]]()
     except kernel_pack.Refused as refused:
         module.fail_json(msg=str(refused))
-    result.update(
-        changed=changed,
-        manifest=listed,
-        sha256=kernel_pack.sha256(content),
-        written=written,
-        diff={
-            "before": "".join(f"{name}\n" for name in sorted(modules) if name not in written),
-            "after": "".join(f"{name}\n" for name in sorted(modules)),
-        },
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    own = flashinfer_install.release(host.bound_to["flashinfer"])
+    module.exit_json(
+        name=kernel_pack.file_name(host.bound_to),
+        needs_nvcc=own < flashinfer_install.release(flashinfer_install.PACK_WITHOUT_NVCC),
+        path=options["path"],
+        **found,
     )
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -88,16 +88,19 @@ def test_the_start_of_olmocr_is_told():
 
 
 def test_the_kernel_pack_is_told():
-    kernels = [{"name": "flashinfer_decode", "first_call_seconds": 40.5}]
+    kernels = [{"name": "flashinfer_decode", "origin": "cache", "first_call_seconds": 0.5}]
     pack = {
         "wanted": {"name": "flashinfer-0.6.13.tar.xz", "why_not": ""},
+        "compiled": {"compiled": ["page", "sampling"], "compile_seconds": 71.3},
         "smoke": {"kernels": kernels},
-        "placed": {"manifest": {"modules": {"sampling": {}, "page": {}}}},
+        "placed": {"manifest": {"modules": {"sampling": {}, "page": {}}}, "signed_by": "SHA256:x"},
     }
     assert evidence({"kernel_pack": pack})["kernel_pack"] == {
         "name": "flashinfer-0.6.13.tar.xz",
         "modules": "page, sampling",
-        "flashinfer_decode compiled here": "first call 40.5 s",
+        "signed_by": "SHA256:x",
+        "compiled here": "2 modules in 71.3 s",
+        "flashinfer_decode proven": "cache, first call 0.5 s",
     }
     assert evidence({})["kernel_pack"] == {}
 

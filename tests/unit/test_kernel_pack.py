@@ -8,11 +8,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import kernel_pack
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import kernel_pack, staging
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Distribution
 from ansible_collections.ocrfleet.gpu_stack.plugins.modules import kernel_pack as module
 
 HERE = {
@@ -26,13 +28,14 @@ HERE = {
 MODULES = {"sampling": b"\x7fELF libcudart.so.12\0", "page": b"\x7fELF"}
 
 
-def archive(path: Path, files: dict[str, bytes]) -> str:
-    with tarfile.open(path, "w") as tar:
+def archive(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
-    return str(path)
+    return stream.getvalue()
 
 
 def listing(**changes: object) -> bytes:
@@ -43,8 +46,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     content = kernel_pack.pack(MODULES, HERE)
     assert content == kernel_pack.pack(dict(reversed(list(MODULES.items()))), HERE)
     path = tmp_path / "pack.tar.xz"
-    path.write_bytes(content)
-    listed, modules = kernel_pack.unpack(str(path))
+    listed, modules = kernel_pack.unpack(str(path), content)
     assert modules == MODULES
     assert kernel_pack.mismatches(listed, HERE) == []
     folder = str(tmp_path / "aot")
@@ -88,18 +90,15 @@ SO = {"sampling/sampling.so": MODULES["sampling"], "page/page.so": MODULES["page
         ({"manifest.json": listing(), **SO, "../evil": b""}, "found also ../evil"),
     ],
 )
-def test_refused(tmp_path: Path, files: dict[str, bytes], says: str) -> None:
+def test_refused(files: dict[str, bytes], says: str) -> None:
     with pytest.raises(kernel_pack.Refused, match=says.replace("[", r"\[")):
-        kernel_pack.unpack(archive(tmp_path / "pack.tar", files))
+        kernel_pack.unpack("pack.tar", archive(files))
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not an archive", kernel_pack.pack(MODULES, HERE)[:200]])
-def test_no_pack_at_all(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "pack"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(kernel_pack.Refused, match="no kernel pack"):
-        kernel_pack.unpack(str(path))
+@pytest.mark.parametrize("content", [b"", b"not an archive", kernel_pack.pack(MODULES, HERE)[:200]])
+def test_no_pack_at_all(content: bytes) -> None:
+    with pytest.raises(kernel_pack.Refused, match="/store/pack is no kernel pack"):
+        kernel_pack.unpack("/store/pack", content)
 
 
 def test_modules_of_another_cuda_are_not_packed(tmp_path: Path) -> None:
@@ -135,3 +134,104 @@ def test_only_modules_of_this_version_and_architecture_are_packed() -> None:
 @pytest.mark.parametrize(("text", "expected"), [("9.0", "90"), ("90a", "90"), ("12.0f", "120"), ("89", "89"), ("", "")])
 def test_digits(text: str, expected: str) -> None:
     assert module.digits(text) == expected
+
+
+# --- signatures, by the real ssh-keygen ---
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keys")
+    for name in ("release", "other"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+    return folder
+
+
+def public(keys: Path, *names: str) -> list[str]:
+    return [(keys / f"{name}.pub").read_text() for name in names]
+
+
+def sign(keys: Path, pack: Path, name: str = "release", namespace: str = kernel_pack.NAMESPACE) -> None:
+    argv = ["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", str(keys / name), str(pack)]
+    subprocess.run(argv, check=True, capture_output=True)
+
+
+def signer(pack: Path, trusted: list[str]) -> str:
+    scratch = pack.parent / "scratch"
+    scratch.mkdir(exist_ok=True)
+    return module.signer(pack.read_bytes(), str(pack), "", trusted, str(scratch))
+
+
+def test_a_trusted_signature_is_named_by_its_key(tmp_path: Path, keys: Path) -> None:
+    pack = tmp_path / "pack.tar.xz"
+    pack.write_bytes(kernel_pack.pack(MODULES, HERE))
+    assert signer(pack, []) == "", "without keys no signature is asked for"
+    sign(keys, pack)
+    told = subprocess.run(["ssh-keygen", "-lf", str(keys / "release.pub")], check=True, capture_output=True, text=True)
+    assert signer(pack, public(keys, "other", "release")) == told.stdout.split()[1]
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("unsigned", "expected a signature at .*pack.tar.xz.sig, found none; sign it with ssh-keygen -Y sign"),
+        ("by another key", "expected a signature by one of the trusted keys"),
+        ("for something else", "expected a signature by one of the trusted keys"),
+        ("changed after", "expected a signature by one of the trusted keys"),
+        ("garbage", "expected a signature by one of the trusted keys"),
+        ("no key", "expected a public key as in a .pub file of ssh-keygen, found 'hello'"),
+        ("a key with options", "expected a public key as in a .pub file"),
+        ("two lines in one", "expected a public key as in a .pub file"),
+    ],
+)
+def test_a_signature_that_does_not_count(tmp_path: Path, keys: Path, how: str, says: str) -> None:
+    pack = tmp_path / "pack.tar.xz"
+    pack.write_bytes(kernel_pack.pack(MODULES, HERE))
+    trusted = public(keys, "release")
+    if how != "unsigned":
+        name = "other" if how == "by another key" else "release"
+        sign(keys, pack, name, "file" if how == "for something else" else kernel_pack.NAMESPACE)
+    if how == "changed after":
+        pack.write_bytes(pack.read_bytes() + b"\0")
+    if how == "garbage":
+        pack.with_name("pack.tar.xz.sig").write_text("garbage")
+    if how == "no key":
+        trusted = ["hello"]
+    if how == "a key with options":
+        trusted = ["cert-authority " + trusted[0]]
+    if how == "two lines in one":
+        trusted = [trusted[0] + public(keys, "other")[0]]
+    with pytest.raises(kernel_pack.Refused, match=says):
+        signer(pack, trusted)
+
+
+def test_a_host_without_ssh_keygen_says_so(tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack = tmp_path / "pack.tar.xz"
+    pack.write_bytes(b"")
+    sign(keys, pack)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(kernel_pack.Refused, match="expected ssh-keygen on PATH, found none"):
+        signer(pack, public(keys, "release"))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "architecture", "says"),
+    [
+        ("", "90", ""),
+        ("90", "90", ""),
+        ("", "89", "architecture: expected 89, the pack has 90"),
+        ("89", "90", "architecture: the GPU here has 89"),
+    ],
+)
+def test_a_pack_is_placed_only_where_it_runs(tmp_path: Path, gpu: str, architecture: str, says: str) -> None:
+    pack = tmp_path / "pack.tar.xz"
+    pack.write_bytes(kernel_pack.pack(MODULES, HERE))
+    installed = {"flashinfer-python": Distribution("flashinfer-python", "0.6.13", str(tmp_path / "site" / "x"))}
+    bound_to = {**HERE, "architecture": architecture}
+    host = module.Host(staging.Stage(str(tmp_path)), installed, {}, bound_to, gpu, str(tmp_path))
+    if says:
+        with pytest.raises(kernel_pack.Refused, match=says):
+            module.placed(host, str(pack), "", [], False)
+        return
+    assert module.placed(host, str(pack), "", [], False)["written"] == ["page", "sampling"]
+    assert module.placed(host, str(pack), "", [], False)["changed"] is False
