@@ -18,7 +18,7 @@ import urllib.error
 from dataclasses import dataclass, field
 
 from ansible.module_utils import urls
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import activation, commands, vllm_log
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 
 # What OlmOCR calls to render pages.
@@ -115,8 +115,12 @@ def convert(
     argv += ["--model", model] if model else []
     result: commands.Result = stage.run(argv, timeout=timeout, env=env, cwd=folder)
     how = {"server": server or "vllm on this host", "model": model or "OlmOCR's default"}
+    if not server:
+        how["vllm's log"] = "; ".join(vllm_log.proof(result.stderr)) or "does not say which backends it used"
     if result.ok:
         outcome = judge(workspace, phrase)
+        if not server and not outcome.problem:
+            outcome.problem = vllm_log.contradiction(result.stderr, env.get(activation.SAMPLER)) or None
     else:
         ended = f"did not end within {timeout:.0f} s" if result.timed_out else f"ended with exit code {result.rc}"
         outcome = Outcome(f"the pipeline {ended}")

@@ -20,12 +20,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import engine_timings, smoke, staging
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import engine_timings, smoke, staging, vllm_log
 
 GIB = 2**30
-
-# What vllm writes about what it uses; a figure about FlashInfer is worth something only with its line.
-PROOF = re.compile(r"Using (?:FlashInfer|Flash Attention|FlashAttention)[^\n]*|FlashInfer is [^\n]*?\.")
 
 
 class EngineError(Exception):
@@ -113,7 +110,7 @@ class Engine:
         return wrong[-1][-400:] if wrong else "its log names no error"
 
     def proof(self) -> list[str]:
-        return sorted({found.strip() for found in PROOF.findall(self._said())})
+        return vllm_log.proof(self._said())
 
     def stop(self) -> None:
         with contextlib.suppress(OSError):

@@ -43,6 +43,11 @@ def parse(text: str) -> dict[str, str]:
     return values
 
 
+def lacks_nvcc(outcome: str) -> bool:
+    """Whether the command ended for want of an nvcc: 0.3.1 says nothing without one, newer ones go on."""
+    return bool(re.search(r"Could not find nvcc|No such file or directory: '[^']*/bin/nvcc'", outcome))
+
+
 def _read(path: str) -> str:
     with open(path, encoding="utf-8", errors="replace") as file:
         return file.read()

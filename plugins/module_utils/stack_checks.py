@@ -254,11 +254,10 @@ class Checks:
         flashinfer = config.values.get("flashinfer version")
         seen = {"torch": torch, "flashinfer": flashinfer, "cuda": config.values.get("cuda_version")}
         if torch is None:
-            if "Could not find nvcc" in config.outcome and not self.gpu:
+            lacks_nvcc = show_config.lacks_nvcc(config.outcome)
+            if lacks_nvcc and not self.gpu:
                 return NOT_RUN, "show-config needs nvcc, and there is none here (no GPU either)", seen
-            if "Could not find nvcc" in config.outcome and (
-                self._sampler_is_off() or flashinfer_install.is_packed(self._placed_kernels())
-            ):
+            if lacks_nvcc and (self._sampler_is_off() or flashinfer_install.is_packed(self._placed_kernels())):
                 return NOT_RUN, "show-config needs nvcc, and there is none here; OlmOCR starts without one", seen
             return FAILED, f"show-config {config.outcome}", seen
         wrong = []

@@ -303,12 +303,14 @@ def test_show_config_is_judged_by_what_it_printed_and_not_waited_for(
 
 
 NO_NVCC = "raise RuntimeError('Could not find nvcc')"
+DEAD_CUDA_HOME = "raise FileNotFoundError(2, 'No such file or directory', '/nonexistent/bin/nvcc')"
 
 
 @pytest.mark.parametrize(
     ("prints", "then", "gpu", "status", "says"),
     [
         ("", NO_NVCC, [], "not_run", "needs nvcc"),
+        ("", DEAD_CUDA_HOME, [], "not_run", "needs nvcc"),
         ("", NO_NVCC, GPU, "failed", "Could not find nvcc"),
         ("", FAILS, [], "failed", "no route to the file server"),
         ("", SLEEPS, [], "failed", "did not answer within 1 s"),
@@ -429,6 +431,43 @@ def test_a_model_that_the_server_does_not_offer(with_pipeline: Environment, tmp_
     with serving() as server:
         verdict = run(with_pipeline, tmp_path, [document(server=server.url, model="other")])["document"]
     assert verdict.reason == "the server offers stand-in, not 'other'"
+
+
+# OlmOCR's pipeline with a vllm of its own: what is written comes from the stand-in, the log of vllm is a recorded one.
+OWN_VLLM = """
+import json, pathlib, sys
+results = pathlib.Path(sys.argv[1], "results")
+results.mkdir(parents=True)
+metadata = {{"pdf-total-pages": 1, "total-fallback-pages": 0, "total-output-tokens": 9}}
+(results / "output_1.jsonl").write_text(json.dumps({{"text": {phrase!r}, "metadata": metadata}}))
+sys.stderr.write(pathlib.Path({log!r}).read_text())
+assert sys.argv[sys.argv.index("--model") + 1] == "/models/olmocr"
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "switch", "status", "says"),
+    [
+        ("sampler-on", "1", "passed", "Using Flash Attention backend on V1 engine.; Using FlashInfer for top-p"),
+        ("sampler-off", "0", "passed", "FlashInfer is available, but it is not enabled.; Using Flash Attention"),
+        ("sampler-off", "1", "failed", "FlashInfer is available, but it is not enabled."),
+        (None, "1", "passed", "does not say which backends it used"),
+    ],
+)
+def test_vllms_log_is_told_and_held_against_its_start(
+    with_pipeline: Environment, tmp_path: Path, log: str | None, switch: str, status: str, says: str
+) -> None:
+    recorded = Path(__file__).parent / "fixtures" / "recorded" / f"vllm-0.11.0-{log}.txt" if log else "/dev/null"
+    pipeline = with_pipeline.site / "olmocr" / "pipeline.py"
+    pipeline.write_text(OWN_VLLM.format(phrase=PHRASE, log=str(recorded)))
+    started_with = with_pipeline.prefix / "etc/ocrfleet/flashinfer.env"
+    started_with.parent.mkdir(parents=True)
+    started_with.write_text(f"VLLM_USE_FLASHINFER_SAMPLER={switch}\n")
+    item = document(model="/models/olmocr")
+    verdict = run(with_pipeline, tmp_path, [item], GPU, free_share=lambda: (0.99, ""))["document"]
+    assert verdict.status == status, verdict.reason
+    assert says in verdict.seen["vllm's log"]
+    assert ("expected vllm to sample with FlashInfer" in verdict.reason) == (status == "failed")
 
 
 @pytest.mark.parametrize(

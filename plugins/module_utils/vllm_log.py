@@ -1,0 +1,47 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What vllm's log says about the attention and the sampler that it used.
+
+The lines are those of vllm 0.11.0: `platforms/cuda.py`, `v1/sample/ops/topk_topp_sampler.py`.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ATTENTION = re.compile(r"Using (\S.*?) backend\b.*? on V1 engine[^\n]*")
+_FLASHINFER_SAMPLER = re.compile(r"Using FlashInfer for top-p & top-k sampling\.")
+_OTHER_SAMPLER = re.compile(
+    r"FlashInfer (?:is (?:available, but it is not enabled|not available)|version >= \S+ required)\."
+)
+
+
+def proof(log: str) -> list[str]:
+    """The lines that say what was used, each once; a figure about FlashInfer is worth something only with its line."""
+    patterns = (_ATTENTION, _FLASHINFER_SAMPLER, _OTHER_SAMPLER)
+    return sorted({found[0].strip() for pattern in patterns for found in pattern.finditer(log)})
+
+
+def used(log: str) -> dict[str, str]:
+    """The attention as vllm names it, and the sampler (FlashInfer or PyTorch); "" where the log does not say."""
+    attention = sorted({found[1] for found in _ATTENTION.finditer(log)})
+    sampler = [
+        name
+        for name, pattern in (("FlashInfer", _FLASHINFER_SAMPLER), ("PyTorch", _OTHER_SAMPLER))
+        if pattern.search(log)
+    ]
+    return {"attention": ", ".join(attention), "sampler": ", ".join(sampler)}
+
+
+def contradiction(log: str, sampler: str | None) -> str:
+    """Where the log says something else than the switch VLLM_USE_FLASHINFER_SAMPLER (None: not set), or "".
+
+    A log that does not say is no contradiction: another release of vllm words it in another way.
+    """
+    wanted = {"1": "FlashInfer", "0": "PyTorch"}.get(sampler or "", "")
+    found = used(log)["sampler"]
+    if not wanted or not found or found == wanted:
+        return ""
+    lines = [line for line in proof(log) if not _ATTENTION.match(line)]
+    return f"expected vllm to sample with {wanted}, as it was started; its log says: {' '.join(lines)}"

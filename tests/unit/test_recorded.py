@@ -1,0 +1,130 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is read from the real output of the programs; see fixtures/recorded/README.md for the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    commands,
+    flashinfer_install,
+    show_config,
+    vllm_log,
+)
+
+RECORDED = Path(__file__).parent / "fixtures" / "recorded"
+
+
+def recorded(name: str) -> str:
+    return (RECORDED / f"{name}.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "flashinfer", "torch", "cuda", "nvcc"),
+    [
+        ("0.3.1", None, "2.8.0+cu128", "13.0", None),
+        ("0.5.3", "0.5.3", "2.8.0+cu128", "13.0", "Yes"),
+        ("0.6.13", "0.6.13", "2.8.0+cu128", "13.0", "Yes"),
+        ("0.7.2.post1", "0.7.2.post1", "2.8.0+cu128", "13.0", "Yes"),
+        # Without an nvcc they tell PyTorch's CUDA version as if it were the compiler's.
+        ("0.5.3-no-nvcc", "0.5.3", "2.8.0+cu128", "12.8", "No"),
+        ("0.6.13-no-toolkit", "0.6.13", "2.8.0+cu128", "12.8", "No"),
+        ("0.3.1-no-nvcc", None, None, None, None),
+        ("0.3.1-no-toolkit", None, None, None, None),
+    ],
+)
+def test_show_config(name: str, flashinfer: str | None, torch: str | None, cuda: str | None, nvcc: str | None) -> None:
+    values = show_config.parse(recorded(f"show-config-{name}"))
+    keys = ("flashinfer version", "torch version", "cuda_version", "nvcc found")
+    assert tuple(values.get(key) for key in keys) == (flashinfer, torch, cuda, nvcc)
+    assert not any(key.startswith("trtllm") for key in values), "what follows the versions is not read"
+
+
+@pytest.mark.parametrize(
+    ("name", "lacking"),
+    [
+        ("0.3.1-no-nvcc", True),
+        ("0.3.1-no-toolkit", True),
+        ("0.3.1", False),
+        ("0.5.3", False),
+        ("0.6.13", False),
+        ("0.7.2.post1", False),
+    ],
+)
+def test_a_show_config_that_ends_for_want_of_nvcc(name: str, lacking: bool) -> None:
+    """The others end because NVIDIA's file server is out of reach, after they have told their versions."""
+    assert show_config.lacks_nvcc(recorded(f"show-config-{name}.stderr")) is lacking
+
+
+def test_nvcc() -> None:
+    said = commands.Result(["nvcc"], 0, recorded("nvcc-13.0"), "", 0.1)
+    assert flashinfer_install.nvcc("/usr/local/cuda", lambda argv, timeout: said, 30) == {
+        "path": "/usr/local/cuda/bin/nvcc",
+        "version": "13.0",
+        "problem": "",
+    }
+
+
+SAMPLER_ON = "Using FlashInfer for top-p & top-k sampling."
+BLACKWELL = "Using FlashInfer backend with HND KV cache layout on V1 engine by default for Blackwell (SM 10.0) GPUs."
+FLASH_ATTENTION = "Using Flash Attention backend on V1 engine."
+
+
+@pytest.mark.parametrize(
+    ("name", "attention", "sampler", "proof"),
+    [
+        ("sampler-on", "Flash Attention", "FlashInfer", [FLASH_ATTENTION, SAMPLER_ON]),
+        (
+            "sampler-off",
+            "Flash Attention",
+            "PyTorch",
+            ["FlashInfer is available, but it is not enabled.", FLASH_ATTENTION],
+        ),
+        ("no-flashinfer", "Flash Attention", "PyTorch", ["FlashInfer is not available.", FLASH_ATTENTION]),
+        ("turing", "FlexAttention", "FlashInfer", [SAMPLER_ON, "Using FlexAttention backend on V1 engine."]),
+        (
+            "blackwell",
+            "FlashInfer",
+            "FlashInfer",
+            [BLACKWELL, SAMPLER_ON],
+        ),
+    ],
+)
+def test_what_vllms_log_proves(name: str, attention: str, sampler: str, proof: list[str]) -> None:
+    log = recorded(f"vllm-0.11.0-{name}")
+    assert vllm_log.used(log) == {"attention": attention, "sampler": sampler}
+    assert vllm_log.proof(log) == proof
+
+
+@pytest.mark.parametrize(
+    ("name", "switch", "says"),
+    [
+        ("sampler-on", "1", ""),
+        ("sampler-off", "0", ""),
+        ("no-flashinfer", "0", ""),
+        ("sampler-on", None, ""),
+        (
+            "sampler-off",
+            "1",
+            "expected vllm to sample with FlashInfer, as it was started; its log says: FlashInfer is avai",
+        ),
+        ("no-flashinfer", "1", "its log says: FlashInfer is not available."),
+        (
+            "sampler-on",
+            "0",
+            "expected vllm to sample with PyTorch, as it was started; its log says: Using FlashInfer for",
+        ),
+    ],
+)
+def test_a_log_that_contradicts_how_vllm_was_started(name: str, switch: str | None, says: str) -> None:
+    found = vllm_log.contradiction(recorded(f"vllm-0.11.0-{name}"), switch)
+    assert bool(found) == bool(says)
+    assert says in found
+
+
+def test_a_log_that_says_nothing_contradicts_nothing() -> None:
+    assert vllm_log.used("INFO Started server process") == {"attention": "", "sampler": ""}
+    assert vllm_log.contradiction("INFO Started server process", "1") == ""
