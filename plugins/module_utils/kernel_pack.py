@@ -19,6 +19,7 @@ import re
 import tarfile
 from collections.abc import Mapping
 
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.commands import Result
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.flashinfer_install import linked_cudart, release
 
 MANIFEST = "manifest.json"
@@ -59,6 +60,16 @@ def compile_for(architecture: str, flashinfer: str) -> dict[str, str]:
         "FLASHINFER_CUDA_ARCH_LIST": f"{major}.{minor}{letter}",
         "TORCH_CUDA_ARCH_LIST": f"{major}.{minor}",  # names the cache's folder in FlashInfer 0.3
     }
+
+
+def compile_complaint(result: Result) -> str:
+    """Why compiling failed: the lines that name an error. The end of the output is another compiler's warnings."""
+    said = f"{result.stdout}\n{result.stderr}".splitlines()
+    # A traceback's own lines come with every failure.
+    wrong = [line.strip() for line in said if re.search(r"\berror\b|\bfatal\b|cannot find|Error:", line)]
+    if result.timed_out or not wrong:
+        return result.outcome(5)
+    return "\n".join(line[:300] for line in [*wrong[:6], wrong[-1]][: len(wrong)])
 
 
 def compiled_names(said: str) -> list[str]:

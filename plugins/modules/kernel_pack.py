@@ -298,7 +298,9 @@ def compiled(host: Host, timeout: int, check_mode: bool) -> dict:
     before = cached(host)
     result = host.stage.run(argv, timeout=timeout, env=env, cwd=host.scratch)
     if not result.ok:
-        raise kernel_pack.Refused(f"expected the kernels to compile with {compiler['nvcc']}: {result.outcome(20)}")
+        raise kernel_pack.Refused(
+            f"expected the kernels to compile with {compiler['nvcc']}: {kernel_pack.compile_complaint(result)}"
+        )
     new = sorted(set(kernel_pack.compiled_names(result.stdout)) - set(before))
     return {
         "changed": bool(new),
