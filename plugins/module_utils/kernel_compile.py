@@ -13,7 +13,9 @@ for, FlashInfer reads from its environment variables; MAJOR is that architecture
 from __future__ import annotations
 
 import json
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 HEAD_DIM = 128  # Qwen2.5-VL-7B
 NO_POSITIONS = 0  # vllm applies the rotary embedding itself
@@ -43,14 +45,30 @@ def specs(major: int) -> list:
     return [*attention, gen_sampling_module()]
 
 
+def build(wanted: list) -> None:
+    """Compile the modules side by side, in the way that their first use would: else it would compile them anew.
+
+    From FlashInfer 0.6 on each module has a folder of its own, with the log by which ninja knows what is done. Before,
+    all share one, where two ninjas at a time would spoil the log; there one ninja takes all.
+    """
+    if not all(hasattr(spec, "build_dir") for spec in wanted):
+        from flashinfer import jit
+
+        # A pack that is placed does not count as compiled.
+        jit.build_jit_specs(wanted, verbose=False, skip_prebuilt=False)
+        return
+    # Each ninja would start as many compilers as there are cores, and a compiler takes gigabytes.
+    os.environ.setdefault("MAX_JOBS", str(-(-(os.cpu_count() or 1) // len(wanted))))
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        for _done in pool.map(lambda spec: spec.build(verbose=False), wanted):
+            pass
+
+
 def main() -> int:
     major, only_list = int(sys.argv[1]), sys.argv[2:] == ["list"]
     wanted = specs(major)
     if not only_list:
-        from flashinfer import jit
-
-        # One ninja for all: their sources are compiled side by side. A pack that is placed does not count as compiled.
-        jit.build_jit_specs(wanted, verbose=False, skip_prebuilt=False)
+        build(wanted)
     sys.stdout.write("\n" + json.dumps(sorted(spec.name for spec in wanted)) + "\n")
     return 0
 

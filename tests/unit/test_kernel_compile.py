@@ -47,19 +47,21 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: dict | None 
     return module.Host(Stage(str(tmp_path)), installed, env, BOUND, "", str(scratch))
 
 
-def test_hopper_gets_its_own_prefill_beside_the_common_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = host(tmp_path, monkeypatch)
+@pytest.mark.parametrize("folders", ["one", "each"])
+def test_hopper_gets_its_own_prefill_beside_the_common_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folders: str
+) -> None:
+    made = host(tmp_path, monkeypatch, FAKE_FOLDERS=folders)
     found = module.compiled(made, 60, False)
     assert (found["changed"], found["compiled"]) == (True, ["prefill_fa2", "prefill_fa3", "sampling"])
     assert module.compiled(made, 60, False)["compiled"] == [], "what is compiled is not compiled again"
-    asked = json.loads((tmp_path / "base" / "asked.json").read_text())
+    asked = json.loads((tmp_path / "base" / "sampling.json").read_text())
     assert asked["environment"] == {
         "CUDA_HOME": "/opt/cuda",
         "CUDA_VISIBLE_DEVICES": "",
         "FLASHINFER_CUDA_ARCH_LIST": "9.0a",
         "TORCH_CUDA_ARCH_LIST": "9.0",
     }
-    assert asked["skip_prebuilt"] is False, "a pack that is placed must not keep the modules out of the cache"
 
 
 def test_check_mode_compiles_nothing_and_names_the_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
