@@ -37,6 +37,10 @@ REFUSALS = (
         r"GPU is lost|Unable to determine the device handle",
         "a GPU fell off the bus: see dmesg for Xid, reboot the host",
     ),
+    (
+        r"GPU access blocked by the operating system",
+        "the driver's device files are not what they should be, as in a container without a GPU: see /dev/nvidia*",
+    ),
     (r"Insufficient Permissions", "this user may not use the GPU: see the rights of /dev/nvidia*"),
 )
 

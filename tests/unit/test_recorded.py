@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     commands,
     flashinfer_install,
+    nvidia,
     show_config,
     vllm_log,
 )
@@ -29,6 +30,7 @@ def recorded(name: str) -> str:
         ("0.5.3", "0.5.3", "2.8.0+cu128", "13.0", "Yes"),
         ("0.6.13", "0.6.13", "2.8.0+cu128", "13.0", "Yes"),
         ("0.7.2.post1", "0.7.2.post1", "2.8.0+cu128", "13.0", "Yes"),
+        ("0.6.13-gpu", "0.6.13", "2.11.0+cu130", "13.0", "Yes"),
         # Without an nvcc they tell PyTorch's CUDA version as if it were the compiler's.
         ("0.5.3-no-nvcc", "0.5.3", "2.8.0+cu128", "12.8", "No"),
         ("0.6.13-no-toolkit", "0.6.13", "2.8.0+cu128", "12.8", "No"),
@@ -66,6 +68,60 @@ def test_nvcc() -> None:
         "version": "13.0",
         "problem": "",
     }
+
+
+def smi(query: str, processes: str = "", rc: int = 0):  # type: ignore[no-untyped-def]
+    """nvidia-smi that answers with recorded output."""
+
+    def run(argv: list[str], *, timeout: float) -> commands.Result:
+        name = processes if argv == nvidia.PROCESSES else query
+        return commands.Result(argv, rc, recorded(f"nvidia-smi-{name}") if name else "", "", 0.1)
+
+    return run
+
+
+TORCH = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
+
+
+@pytest.mark.parametrize(
+    ("query", "processes", "gpus", "remarks"),
+    [
+        ("query", "", 1, []),
+        (
+            "query-in-use",
+            "processes-in-use",
+            1,
+            ["in use by python3 (483), 21007 of 81559 MiB taken; vllm wants 90 % for itself"],
+        ),
+        ("query-in-use", "", 1, ["in use by processes that cannot be seen from here"]),
+        ("query-two", "", 2, ["2 GPUs: the first visible one is used; choose by CUDA_VISIBLE_DEVICES"]),
+    ],
+)
+def test_nvidia_smi(query: str, processes: str, gpus: int, remarks: list[str]) -> None:
+    found = nvidia.survey(smi(query, processes))
+    assert [(gpu.name, gpu.capability, gpu.memory_mib, gpu.mig) for gpu in found.gpus] == [
+        ("NVIDIA H100 80GB HBM3", "9.0", 81559, False)
+    ] * gpus
+    assert found.driver == "580.159.04"
+    problems, told = nvidia.preflight(found, "13.0", TORCH)
+    assert problems == []
+    assert len(told) == len(remarks)
+    assert all(part in text for part, text in zip(remarks, told))
+
+
+@pytest.mark.parametrize(
+    ("name", "rc", "absent", "problem"),
+    [
+        ("no-device-file", 6, "the driver is loaded and finds no GPU", ""),
+        ("no-control-file", 17, "", "the driver's device files are not what they should be"),
+        ("unknown-field", 2, "", "the driver is too old to tell a GPU's compute capability"),
+    ],
+)
+def test_nvidia_smi_that_gives_no_answer(name: str, rc: int, absent: str, problem: str) -> None:
+    found = nvidia.survey(smi(name, rc=rc))
+    assert (bool(found.absent), bool(found.problem)) == (bool(absent), bool(problem))
+    assert absent in found.absent
+    assert problem in found.problem
 
 
 SAMPLER_ON = "Using FlashInfer for top-p & top-k sampling."
