@@ -32,6 +32,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not_run"
+CHECK_MODE = "check mode: would "  # how the reason begins of an item that only a real run uses the GPU for
 
 _PROBED = ("torch", "gpu", "import")
 
@@ -136,7 +137,10 @@ def probe(
 
 
 class Checks:
-    """One run of a checklist. `gpu` and `free_share` ask the hardware; tests answer in its place."""
+    """One run of a checklist. `gpu` and `free_share` ask the hardware; tests answer in its place.
+
+    With `check_mode` no kernel is run and no vllm is started; what would be is told as the reason.
+    """
 
     def __init__(
         self,
@@ -145,7 +149,9 @@ class Checks:
         folder: str,
         gpu: Callable[[], list[str]] = gpu_presence.evidence,
         free_share: Callable[[], tuple[float, str] | None] = gpu_presence.free_share,
+        check_mode: bool = False,
     ) -> None:
+        self.check_mode = check_mode
         self.stage = stage
         self.checklist = checklist
         self.folder = folder
@@ -313,6 +319,8 @@ class Checks:
                 left_out = "FlashInfer's are left out: nothing here can compile them, and vllm does not use them"
             else:
                 kernels = list(gpu_kernels.KERNELS)
+        if self.check_mode:
+            return NOT_RUN, f"{CHECK_MODE}run {', '.join(kernels)} on {self.gpu[0]}", {"left out": left_out}
         folder = os.path.join(self.folder, "smoke")
         os.mkdir(folder)
         env = {**self.env, **{name: str(value) for name, value in item["env"].items()}}
@@ -382,6 +390,8 @@ class Checks:
         free = self.free_share()
         if free and free[0] < 0.9:
             return f"the GPU is in use ({free[1]} free), and vllm takes 90 %: stop its users or name a server"
+        if self.check_mode:
+            return f"{CHECK_MODE}start vllm with {item['model'] or 'the default model of OlmOCR'} on {self.gpu[0]}"
         return None
 
 
@@ -392,6 +402,8 @@ def problems(verdicts: list[dict], checklist: list[dict]) -> list[str]:
     for verdict in verdicts:
         if verdict["status"] == FAILED:
             found.append(f"{verdict['title']} ({verdict['name']}): {verdict['reason']}")
+        elif verdict["reason"].startswith(CHECK_MODE):
+            continue
         elif verdict["status"] != PASSED and verdict["name"] in required:
             found.append(f"{verdict['title']} ({verdict['name']}) is required and was not run: {verdict['reason']}")
     return found
@@ -401,10 +413,10 @@ def summary(verdicts: list[dict]) -> dict[str, int]:
     return {status: sum(verdict["status"] == status for verdict in verdicts) for status in (PASSED, FAILED, NOT_RUN)}
 
 
-def run(stage: Stage, checklist: list[dict], parent: str | None) -> list[dict]:
+def run(stage: Stage, checklist: list[dict], parent: str | None, check_mode: bool = False) -> list[dict]:
     """Run a checklist with its temporary files under `parent`, and leave none of them."""
     folder = tempfile.mkdtemp(prefix="stack-verify-", dir=parent)
     try:
-        return [asdict(verdict) for verdict in Checks(stage, checklist, folder).run()]
+        return [asdict(verdict) for verdict in Checks(stage, checklist, folder, check_mode=check_mode).run()]
     finally:
         shutil.rmtree(folder, ignore_errors=True)

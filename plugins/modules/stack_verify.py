@@ -126,7 +126,9 @@ requirements:
   - packaging
 attributes:
   check_mode:
-    description: Can run in check mode; it runs the same checks.
+    description:
+      - Nothing is run on the GPU. The smoke kernels and a document check with a vllm of its own are C(not_run), with
+        what would be run. The other checks are the same.
     support: full
   diff_mode:
     description: Returns details on what has changed, in diff mode.
@@ -281,7 +283,7 @@ def main() -> None:
             msg=f"{stage.environment} is no Python environment: expected an interpreter at {python}, found none. "
             "Give the prefix of a conda or venv environment."
         )
-    verdicts = stack_checks.run(stage, checks, module.tmpdir)
+    verdicts = stack_checks.run(stage, checks, module.tmpdir, module.check_mode)
     module.exit_json(
         changed=False,
         checks=verdicts,

@@ -538,6 +538,24 @@ def test_kernels_of_a_flashinfer_that_vllm_does_not_use_are_left_out(
     assert verdict.seen["torch_attention"] == "pack, first call 0.1 s, then 0.01 ms, error 0.002"
 
 
+def test_check_mode_runs_nothing_on_the_gpu_and_says_what_it_would(
+    with_pipeline: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_arguments: Any, **_options: Any) -> Any:
+        raise AssertionError("run in check mode")
+
+    monkeypatch.setattr(stack_checks.smoke, "run_all", never)
+    monkeypatch.setattr(stack_checks.document_check, "convert", never)
+    items = [check("smoke", required=True), document(model="/models/olmocr", required=True)]
+    verdicts = run(with_pipeline, tmp_path, items, GPU, free_share=lambda: (0.99, ""), check_mode=True)
+    told = {name: (verdict.status, verdict.reason) for name, verdict in verdicts.items()}
+    assert told == {
+        "smoke": ("not_run", f"check mode: would run torch_matmul, torch_attention, triton_kernel on {GPU[0]}"),
+        "document": ("not_run", f"check mode: would start vllm with /models/olmocr on {GPU[0]}"),
+    }
+    assert stack_checks.problems([vars(verdict) for verdict in verdicts.values()], items) == []
+
+
 def test_smoke_kernels_without_a_gpu(environment: Environment, tmp_path: Path) -> None:
     verdict = run(environment, tmp_path, [check("smoke")])["smoke"]
     assert (verdict.status, verdict.reason) == ("not_run", "this host has no NVIDIA GPU")
