@@ -136,8 +136,9 @@ class Host:
             **self.settings,
             **changes,
         }
-        playbook = [str(TOOLS / "ansible-playbook"), "--inventory=vm1,", str(HERE / "change.yml")]
-        return [*self.prefix, *playbook, "--extra-vars", json.dumps(settings)]
+        playbook = settings.pop("playbook", str(HERE / "change.yml"))
+        program = [str(TOOLS / "ansible-playbook"), "--inventory=vm1,", playbook]
+        return [*self.prefix, *program, "--extra-vars", json.dumps(settings)]
 
     def by_hand(self, asked: str) -> Outcome:
         """Call the module as the docs say to do it by hand."""
