@@ -23,7 +23,7 @@ import sys
 ASK_TORCH = "import torch; print(torch.__version__, torch.version.cuda)"
 MTIME = 5  # where an entry of `tree` has it
 # All that may lie in a state folder, and in that of one transaction in it.
-STATE = {"journal.json", "lock", "ballast", "transactions", "trash"}
+STATE = {"journal.json", "lock", "ballast", "transactions", "trash", "held-back"}
 TRANSACTION = {"meta.json", "inventory.json", "hashes.json", "packages.json", "tree"}
 EXPORTS = {"olmocr-baseline.txt", "olmocr-env-baseline.yml"}
 
@@ -137,11 +137,11 @@ def left_behind(state_dir: str, last: dict[str, object], whole: set[str]) -> lis
     if not os.path.isdir(state_dir):
         return []
     wrong = [name for name in os.listdir(state_dir) if name not in STATE and ".unreadable-" not in name]
-    for folder in ("trash", "transactions"):
+    for folder in ("trash", "held-back", "transactions"):
         path = os.path.join(state_dir, folder)
         found = sorted(os.listdir(path)) if os.path.isdir(path) else []
-        if folder == "trash":
-            wrong += [f"trash/{name}" for name in found]
+        if folder != "transactions":
+            wrong += [f"{folder}/{name}" for name in found]
             continue
         for name in found:
             wrong += [f"{name}: {what}" for what in _left_in(os.path.join(path, name), name, last, whole)]
