@@ -62,7 +62,7 @@ lint: env ## ansible-lint (production profile), yamllint, ruff, mypy, the collec
 
 .PHONY: unit
 unit: env ## Unit tests
-	python -m pytest tests/unit
+	python -m pytest tests/unit --numprocesses auto --dist worksteal
 
 .PHONY: sanity
 sanity: build ## Install the built collection elsewhere, use it there, and run ansible-test sanity on it
