@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import glob
+import itertools
 import json
 import os
 import pwd
@@ -166,7 +167,9 @@ def place(export: Export, folder: str, now: datetime.datetime, owner: tuple[int,
     A file of that name with other contents is an earlier baseline of the same day: it stays, and this one gets the
     time into its name. Raises OSError.
     """
-    for stamp in (now.strftime("%Y%m%d"), now.strftime("%Y%m%d-%H%M%S")):
+    stamps = (now.strftime(pattern) for pattern in ("%Y%m%d", "%Y%m%d-%H%M%S", "%Y%m%d-%H%M%S.%f"))
+    more = (f"{now.strftime('%Y%m%d-%H%M%S.%f')}-{number}" for number in itertools.count(2))
+    for stamp in itertools.chain(stamps, more):
         path = os.path.join(folder, export.name.format(stamp=stamp))
         if not os.path.lexists(path):
             break

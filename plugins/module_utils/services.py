@@ -13,7 +13,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands
 
 RESTART_TIMEOUT = 300  # seconds; systemd's own limit for a start is 90 by default
 SETTLE = 30.0  # seconds that a unit may stay `activating` after its restart returned
-STEADY = 1.0  # seconds after which a unit that is active must still be
+STEADY = 15.0  # seconds that it has to stay what it is then: a failing import of vllm or torch takes that long
 
 
 def _state(unit: str) -> str:
@@ -29,21 +29,43 @@ def _systemctl(unit: str) -> list[str]:
     return ["systemctl", "--no-ask-password"]
 
 
-def restart(units: list[str], settle: float = SETTLE, steady: float = STEADY) -> list[dict[str, Any]]:
-    """Restart each unit; for each its name, state, and the error that an operator has to know, or ""."""
-    told = []
-    for unit in units:
-        result = commands.run([*_systemctl(unit), "restart", "--", unit], timeout=RESTART_TIMEOUT)
-        error = "" if result.ok else result.outcome(lines=5)
+def _process(unit: str) -> str:
+    """What changes when systemd starts a unit anew by itself (Restart=always): such a unit is `active` in between."""
+    shown = commands.run(["systemctl", "show", "--property=MainPID,NRestarts", "--", unit], timeout=30)
+    return shown.stdout if shown.ok else ""
+
+
+def _settled(unit: str, settle: float) -> str:
+    """The state of a unit once it is no longer starting."""
+    until = time.monotonic() + settle
+    state = _state(unit)
+    while state == "activating" and time.monotonic() < until:
+        time.sleep(0.5)
         state = _state(unit)
-        until = time.monotonic() + settle
-        while not error and state == "activating" and time.monotonic() < until:
-            time.sleep(0.5)
-            state = _state(unit)
-        if not error and state == "active":
-            time.sleep(steady)  # a service that fails on its first import is `active` for a moment
-            state = _state(unit)
-        if not error and state != "active":
-            error = f"expected active after its restart, found {state}; see: journalctl --unit {unit}"
-        told.append({"name": unit, "state": state, "error": error})
+    return state
+
+
+def restart(units: list[str], settle: float = SETTLE, steady: float = STEADY) -> list[dict[str, Any]]:
+    """Restart each unit; for each its name, state, and the error that an operator has to know, or "".
+
+    All are watched together, so that more units take no longer.
+    """
+    told: list[dict[str, Any]] = []
+    for name in units:
+        result = commands.run([*_systemctl(name), "restart", "--", name], timeout=RESTART_TIMEOUT)
+        error = "" if result.ok else result.outcome(lines=5)
+        told.append({"name": name, "state": _settled(name, 0 if error else settle), "error": error})
+    processes = {name: _process(name) for name in units}
+    if any(not unit["error"] and unit["state"] == "active" for unit in told):
+        time.sleep(steady)
+    for unit in told:
+        if unit["error"]:
+            continue
+        if unit["state"] == "active":
+            unit["state"] = _state(unit["name"])
+        see = f"see: journalctl --unit {unit['name']}"
+        if unit["state"] != "active":
+            unit["error"] = f"expected active after its restart, found {unit['state']}; {see}"
+        elif _process(unit["name"]) != processes[unit["name"]]:
+            unit["error"] = f"expected the process of its restart, found another: it keeps ending; {see}"
     return told

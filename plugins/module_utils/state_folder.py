@@ -200,7 +200,7 @@ class StateFolder:
                 path = self._tree(identifier)
             else:
                 continue
-            told = {name: meta[name] for name in ("id", "created", "torch", "packages")}
+            told = {name: meta.get(name) for name in ("id", "created", "torch", "packages")}
             told["flashinfer"] = meta.get("flashinfer")
             found.append({**told, "path": path})
         return found

@@ -42,6 +42,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.state_folder im
 )
 
 OPEN_STATES = ("freezing", "cloning", "open", "promoting", "restoring", "discarding")
+STAMP = "%Y%m%dT%H%M%S.%fZ"  # how the name of a transaction begins
 SETTLED = ("promoted", "restored", "discarded")
 
 
@@ -68,6 +69,18 @@ class Options:
 
 class ServicesMissing(Refused):
     """The trees are where they should be, and a service did not come back after their exchange."""
+
+
+def unequal(proof: dict[str, Any], changed: bool) -> str:
+    """What is not as it was frozen, and how it is repaired; "" where all is."""
+    if proof["equal"]:
+        return ""
+    said = [*proof["damaged"], *proof["differences"]][:8]
+    found, frozen = proof["torch"]["found"], proof["torch"]["baseline"]
+    said += [f"torch {name} {found[name]}, was {frozen[name]}" for name in frozen if found[name] != frozen[name]]
+    repair = f" To repair it from the index: {proof['repair']}" if proof["repair"] else ""
+    done = "was put back" if changed else "is in its place"
+    return f"the baseline {done}, but it is not what was frozen: {'; '.join(said)}.{repair}"
 
 
 class Contested(Refused):
@@ -218,6 +231,9 @@ class Transaction(StateFolder):
             record = {name: meta.get(name) for name in ("id", "strategy", "strategy_reason", "clone", "exports")}
             record.update(baseline_ino=meta["baseline_ino"], result_ino=meta.get("result_ino"), services=[])
             if here and here == meta["baseline_ino"]:
+                if there and meta.get("promoted"):
+                    # Only a restore leads here, and it has not ended.
+                    return {**record, "state": "restoring", "services": list(meta.get("services") or [])}
                 return {**record, "state": "discarding" if there else "discarded"}
             if here and here == meta.get("result_ino") and there == meta["baseline_ino"]:
                 if meta["strategy"] == "staged" or meta.get("promoted"):
@@ -248,15 +264,19 @@ class Transaction(StateFolder):
             told["found"] = f"an unreadable journal ({body['rebuilt']})"
             told["done"] = "made the journal anew from the trees on disk"
         owner = body.get("owner")
+        # A kill between the end of a restore and its proof leaves what was replaced, too.
+        unproven = bool(record and record["state"] in ("restored", "discarded") and self._in(self._trash))
         if record and record["state"] in OPEN_STATES:
             whose = f", left by {journal.told(owner)}" if owner else ""
             told["found"] = f"transaction {record['id']} at {record['state']}{whose}"
             told["done"] = self._end(record, owner)
-            told["changed"] = True
+            told["changed"] = unproven = True
         elif record and record.get("services"):
             told["found"] = f"services still to be restarted after transaction {record['id']}"
-            told["changed"] = True
             told["done"] = self._restart_again(record, owner)
+            told["changed"] = unproven = True
+        if record and unproven:
+            self._refuse_unproven(record, told)
         for leftover in self._strays(record):
             clone.remove(leftover, self.held)
             told["changed"] = True
@@ -264,10 +284,25 @@ class Transaction(StateFolder):
                 told["found"], told["done"] = "trees that nothing needs", "removed them"
         return told
 
+    def _refuse_unproven(self, record: Record, told: dict[str, Any]) -> None:
+        """Hold the baseline that an earlier run's end left at the path against what was frozen of it."""
+        if record["state"] not in ("restored", "discarded") or not self._meta(record["id"]):
+            return
+        started = time.monotonic()
+        try:
+            proof = self._proof(record["id"], started)
+        except Refused:
+            self._hold_back()
+            raise
+        said = unequal(proof, changed=False)
+        if said:
+            self._hold_back()
+            raise Refused(f"{told['found']}: {told['done']}. {said}", proof=proof, recovered=told, changed=True)
+
     def _restart_again(self, record: Record, owner: dict[str, Any] | None) -> str:
         """Restart what an ended transaction still has to; gives what was done."""
         if record["state"] == "promoted":
-            return self._finish_promotion(record, owner, self._meta(record["id"]))
+            return self._finish_promotion(record, owner, self._known(record))
         units = ", ".join(record["services"])
         failed = [f"{unit['name']}: {unit['error']}" for unit in self._restart(record) if unit["error"]]
         # The run that met this has failed with it; the baseline is in place, and nothing better is to be had.
@@ -295,10 +330,10 @@ class Transaction(StateFolder):
     def _end(self, record: Record, owner: dict[str, Any] | None) -> str:
         """Finish or undo an open transaction; gives what was done."""
         state, identifier = record["state"], record["id"]
-        meta = self._meta(identifier)
+        meta = self._known(record)
         if state == "freezing":
             clone.remove(self._folder(identifier), self.held)
-            self._write(None, owner)
+            self._write(self._before(record), owner)
             return "nothing had been changed; removed the unfinished freeze"
         if state == "restoring":
             self._put_back(record, owner, meta)
@@ -310,7 +345,13 @@ class Transaction(StateFolder):
             self._put_back(record, owner, meta)
             return f"put baseline {identifier} back in place of the environment that was being changed"
         self._drop(record, owner)
-        return "dropped the unfinished candidate; the environment had not been touched"
+        return "dropped the unfinished candidate"
+
+    def _known(self, record: Record) -> dict[str, Any]:
+        """What is known of a transaction. The numbers are the journal's: `meta.json` may be spoilt, and while the clone
+        of an in_place transaction is made it is a step ahead."""
+        told = {name: record.get(name) for name in ("id", "baseline_ino", "result_ino")}
+        return {**self._meta(record["id"]), **told}
 
     def _exchanged(self, record: Record, meta: dict[str, Any]) -> bool:
         """Whether the exchange of a staged promotion has happened."""
@@ -332,18 +373,29 @@ class Transaction(StateFolder):
         strategy, reason = self._strategy()
         with self._working(create=True):
             recovered = self._recover()
-            for identifier in self._identifiers():
-                if not folder_inode(self._tree(identifier)):
-                    clone.remove(self._folder(identifier), self.held)
-            self._check_exchange()
-            self._refuse_damage()
-            if strategy == "in_place" and self._source() != self.environment:
-                raise Refused(
-                    "a candidate made from a kept baseline needs the strategy staged, and this host has in_place; "
-                    "put the baseline back first (action: restore), then begin without source"
-                )
-            self._begin(strategy, reason)
+            try:
+                self._begin(strategy, reason)
+            except Refused as error:
+                error.details.setdefault("recovered", recovered)
+                raise
             return recovered
+
+    def _forget_bare(self) -> None:
+        """Remove what is left of transactions whose trees are gone."""
+        current = self._read()["transaction"]["id"]
+        for identifier in self._identifiers():
+            if identifier != current and not folder_inode(self._tree(identifier)):
+                clone.remove(self._folder(identifier), self.held)
+
+    def _refuse_damaged_source(self, strategy: str) -> None:
+        if self._source() == self.environment:
+            return
+        if strategy == "in_place":
+            raise Refused(
+                "a candidate made from a kept baseline needs the strategy staged, and this host has in_place; "
+                "put the baseline back first (action: restore), then begin without source"
+            )
+        self._refuse_damaged_baseline(self.options.source)
 
     def _source(self) -> str:
         """The tree that the candidate is cloned from: the environment, or a kept baseline. Raises Refused."""
@@ -449,9 +501,12 @@ class Transaction(StateFolder):
         return entries, inventory.recorded(self.environment)
 
     def _begin(self, strategy: str, reason: str) -> None:
+        self._check_exchange()
+        self._refuse_damage()
+        self._refuse_damaged_source(strategy)
         owner = {**self._mine(), "since": time.time()}
         now = datetime.datetime.now().astimezone()
-        identifier = now.astimezone(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ-") + secrets.token_hex(2)
+        identifier = self._new_identifier(now)
         record: Record = {
             "id": identifier,
             "state": "freezing",
@@ -461,6 +516,8 @@ class Transaction(StateFolder):
             "baseline_ino": None,
             "result_ino": None,
             "services": [],
+            # Where this one comes to nothing, what was known before is known again.
+            "before": {**(self._read().get("transaction") or {}), "before": None},
         }
         self._write(record, owner)
         try:
@@ -475,17 +532,37 @@ class Transaction(StateFolder):
             if isinstance(error, Refused):
                 raise
             raise Refused(f"begin failed and was undone, {self.environment} is as it was: {error}") from None
+        self._forget_bare()
+
+    def _before(self, record: Record) -> Record | None:
+        """The record of the transaction before an unfinished one."""
+        before = record.get("before") or {}
+        return before if before.get("id") else None
+
+    def _new_identifier(self, now: datetime.datetime) -> str:
+        """A name by the time, greater than every earlier one: a clock that was set back must not change their order."""
+        moment = now.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+        for newest in self._identifiers()[:1]:
+            with contextlib.suppress(ValueError):
+                last = datetime.datetime.strptime(newest.split("-")[0], STAMP)
+                moment = max(moment, last + datetime.timedelta(microseconds=1))
+        return f"{moment.strftime(STAMP)}-{secrets.token_hex(2)}"
 
     def _undo_begin(self, record: Record, owner: dict[str, Any]) -> None:
         clone.remove(self._folder(record["id"]), self.held)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.state_dir, "ballast"))
-        self._write(None, None)
+        self._write(self._before(record), None)
 
     def _fill(self, record: Record, owner: dict[str, Any]) -> None:
         identifier = record["id"]
         # The trash too: when a restore needs it, there may be no inode left.
-        for folder in (self._trash, os.path.join(self.state_dir, "transactions"), self._folder(identifier)):
+        for folder in (
+            self._trash,
+            self._held_back,
+            os.path.join(self.state_dir, "transactions"),
+            self._folder(identifier),
+        ):
             self._make_folder(folder)
         exports = self._export(identifier)
         entries, listed = self._freeze()
@@ -539,10 +616,14 @@ class Transaction(StateFolder):
         record.update(state="open", **inodes)
         self._write(record, owner)
 
-    def _export(self, identifier: str) -> list[dict[str, str]]:
+    def _export_folder(self) -> str:
         folder = self.options.export_dir or freeze.home_of(self.environment)
         if not os.path.isdir(folder):
             raise Refused(f"export_dir: {folder} is no folder")
+        return folder
+
+    def _export(self, identifier: str) -> list[dict[str, str]]:
+        folder = self._export_folder()
         owner = self._owner_ids
         if owner is None:
             raise Refused(f"{self.environment} is gone; it was there a moment ago")
@@ -574,9 +655,17 @@ class Transaction(StateFolder):
             self.claim(body)
             record: Record = body.get("transaction") or {}
             if record.get("state") == "promoted" and self._is_mine(body):
-                return False
+                pending = bool(record.get("services"))
+                if pending:
+                    self._settle_promoted(record, self._mine_since(body), self._known(record))
+                return pending
             record = self._open_record(body, "promote")
             meta = self._meta(record["id"])
+            if not meta:
+                raise Refused(
+                    f"{self._folder(record['id'])}/meta.json cannot be read, so nothing was promoted; drop the "
+                    "candidate (action: discard) and begin again"
+                )
             self._refuse_replaced(record)
             self._refuse_incomplete(self._worked_on(record))
             # An installer syncs nothing; what is exchanged in must be on disk before it has the environment's name.
@@ -681,8 +770,13 @@ class Transaction(StateFolder):
             )
 
     def _named_services(self, identifier: str) -> list[str]:
-        """The services to restart after an exchange: those of this call, else those that `begin` was told."""
-        return self.options.services or list(self._meta(identifier).get("services") or [])
+        """The services to restart after an exchange: those of this call, else those that `begin` was told.
+
+        On the way back past several transactions: those of each.
+        """
+        passed = [name for name in reversed(self._identifiers()) if name >= identifier]
+        told = [unit for name in passed for unit in self._meta(name).get("services") or []]
+        return self.options.services or list(dict.fromkeys(told))
 
     def discard(self) -> bool:
         """Drop the work of an open transaction. Gives whether anything changed."""
@@ -693,25 +787,20 @@ class Transaction(StateFolder):
             record: Record | None = body.get("transaction")
             if not record or record["state"] in SETTLED:
                 return False
-            self._end(record, self._mine_since(body))
+            found = f"transaction {record['id']} at {record['state']}"
+            self._refuse_unproven(record, {"found": found, "done": self._end(record, self._mine_since(body))})
             return True
 
     def _drop(self, record: Record, owner: dict[str, Any] | None) -> None:
         """Remove a candidate that never was the environment."""
         tree = self._tree(record["id"])
-        meta = self._meta(record["id"])
-        if not folder_inode(self.environment):
+        if not self._holds_baseline(self.environment, self._known(record)):
+            what = "is gone" if not folder_inode(self.environment) else "is not the folder that was frozen"
             raise Refused(
-                f"{self.environment} is gone, and {tree} may be all that is left of it; it was not removed. Put the "
-                "environment back at its path, then run action: recover"
+                f"{self.environment} {what}, and {tree} may be all that is left of it; it was not removed. Put the "
+                "environment back at its path and run action: recover, or bring the baseline back by action: restore"
             )
-        # By the journal's numbers: while the clone of an in_place transaction is made, `meta` is a step ahead.
-        known = {**meta, "baseline_ino": record["baseline_ino"], "result_ino": record["result_ino"]}
-        if folder_inode(tree) and (meta.get("promoted") or self._is_only_baseline(tree, known)):
-            raise Refused(
-                f"{tree} is the baseline of transaction {record['id']}, not its candidate, and was not removed. "
-                f"Look at it and at {self.environment}; action: restore puts it back"
-            )
+        record["services"] = []  # nothing was exchanged
         record["state"] = "discarding"
         self._write(record, owner)
         clone.remove(tree, self.held)
@@ -724,7 +813,7 @@ class Transaction(StateFolder):
         with self._working():
             self._check_place()
             record, owner, on_demand = self._target()
-            meta = self._meta(record["id"])
+            meta = self._known(record)
             changed = False
             started = time.monotonic()
             trouble: Refused | None = None
@@ -749,14 +838,18 @@ class Transaction(StateFolder):
                 record["state"] = "restored"  # asked for what was there already
             if owner is not None:
                 self._write_at_last(record, None)
-            proof = self._proof(record["id"], started)
+            try:
+                proof = self._proof(record["id"], started)
+            except Refused:
+                self._hold_back()
+                raise
             if proof["equal"]:
                 self._empty(self._trash)
-            elif changed:
+            else:
                 self._hold_back()
             if trouble is not None:
-                trouble.details["proof"] = proof
-                raise trouble
+                said = unequal(proof, changed)
+                raise ServicesMissing(f"{trouble}{'; and ' if said else ''}{said}", **trouble.details, proof=proof)
             return changed, proof
 
     def _target(self) -> tuple[Record, dict[str, Any] | None, bool]:
@@ -848,12 +941,12 @@ class Transaction(StateFolder):
             self._exchange(tree)
         told = self._restart(record)  # before all that a full disk could keep from happening
         if folder_inode(tree):
-            self._discard_tree(identifier)
+            self._discard_tree(identifier, meta)
         record["state"] = "restored"
         self._write_at_last(record, owner)
         self._refuse_missing_services(record, told)
 
-    def _discard_tree(self, identifier: str) -> None:
+    def _discard_tree(self, identifier: str, meta: dict[str, Any]) -> None:
         """Take a tree out of its transaction: to the one that it is the baseline of, else to the trash."""
         tree = self._tree(identifier)
         for other in self._identifiers():
@@ -863,8 +956,17 @@ class Transaction(StateFolder):
                 exchange.sync_folder(self._folder(identifier))
                 return
         self._make_folder(self._trash)
-        os.rename(tree, os.path.join(self._trash, f"{identifier}-{secrets.token_hex(4)}"))
+        gone = os.path.join(self._trash, f"{identifier}-{secrets.token_hex(4)}")
+        known = {number for other in self._identifiers() for number in self._numbers(self._meta(other))}
+        unknown = folder_inode(tree) not in known | self._numbers(meta)
+        os.rename(tree, gone)
         exchange.sync_folder(self._folder(identifier))
+        if unknown:
+            self._hold(gone, f"what lay at {self.environment} was no tree of this collection's")
+
+    def _numbers(self, meta: dict[str, Any]) -> set[int]:
+        """The inode numbers of a transaction's two trees."""
+        return {meta[name] for name in ("baseline_ino", "result_ino") if meta.get(name)}
 
     def _empty(self, folder: str) -> None:
         for tree in self._in(folder):
@@ -875,11 +977,18 @@ class Transaction(StateFolder):
 
     def _hold_back(self) -> None:
         """Keep what a baseline replaced that is not what was frozen: it may be all that is left of something."""
-        self._make_folder(self._held_back)
         for tree in self._in(self._trash):
-            kept = os.path.join(self._held_back, os.path.basename(tree))
+            self._hold(tree, "the proof does not hold")
+
+    def _hold(self, tree: str, why: str) -> None:
+        kept = os.path.join(self._held_back, os.path.basename(tree))
+        try:
+            self._make_folder(self._held_back)
             os.rename(tree, kept)
-            self.warn(f"the proof does not hold, so what was replaced is kept at {kept} until the next prune")
+        except OSError as error:
+            self.warn(f"{why}, and what was replaced could not be held back; copy {tree} away: {error}")
+            return
+        self.warn(f"{why}, so what was replaced is kept at {kept} until the next prune")
 
     def prune(self) -> list[str]:
         """Keep the newest baselines and end this run's ownership. Gives what was removed."""
@@ -888,24 +997,31 @@ class Transaction(StateFolder):
             body = self._body()
             self.claim(body)
             record: Record = body.get("transaction") or {}
-            if record.get("state") in OPEN_STATES:
-                self._refuse_prune(record)
+            self._refuse_prune(record)
             gone = self._superfluous(record)
+            if gone:
+                self._make_folder(self._trash)
             for identifier in gone:
-                clone.remove(self._folder(identifier), self.held)
+                # Whole or not at all: a tree that is half removed must not be listed as a baseline.
+                os.rename(self._folder(identifier), os.path.join(self._trash, f"{identifier}-{secrets.token_hex(4)}"))
             for folder in (self._trash, self._held_back):
+                gone += self._in(self._held_back) if folder == self._held_back else []
                 self._empty(folder)
-            if record:
-                record["services"] = []  # whoever ends the transaction has seen what they are at
             if body.get("owner"):
                 self._write(record or None, None)
             return gone
 
     def _refuse_prune(self, record: Record) -> None:
-        raise Refused(
-            f"prune waits for the end of transaction {record['id']}, which is {record['state']}; "
-            "promote, restore or discard it first"
-        )
+        if record.get("state") in OPEN_STATES:
+            raise Refused(
+                f"prune waits for the end of transaction {record['id']}, which is {record['state']}; "
+                "promote, restore or discard it first"
+            )
+        if record.get("services"):
+            raise Refused(
+                f"prune waits for the services of transaction {record['id']}: {', '.join(record['services'])} did not "
+                "come back; see what they say, then run action: recover, or restore"
+            )
 
     def _superfluous(self, record: Record) -> list[str]:
         kept = [name for name in self._identifiers() if self._meta(name) and folder_inode(self._tree(name))]
@@ -915,6 +1031,7 @@ class Transaction(StateFolder):
             # The way back to an environment without FlashInfer, and what other versions of it start from.
             plain = next((name for name in superfluous if not self._meta(name).get("flashinfer")), None)
             superfluous = [name for name in superfluous if name != plain]
+        superfluous = [name for name in superfluous if name != record.get("id")]
         return superfluous + [identifier for identifier in bare if identifier != record.get("id")]
 
     # --- proof --------------------------------------------------------------------------------------------------------
@@ -922,7 +1039,7 @@ class Transaction(StateFolder):
     def prove(self) -> dict[str, Any]:
         """Hold the environment against a baseline: inventory, every RECORD, torch's metadata."""
         with self._working(beat=False):
-            body = self._read()
+            body = {} if self.options.baseline else self._read()
             known = self._identifiers()
             identifier = self.options.baseline or (body.get("transaction") or {}).get("id") or (known or [""])[0]
             if not self._meta(identifier):
@@ -970,10 +1087,12 @@ class Transaction(StateFolder):
         self.claim(body)
         record: Record = body.get("transaction") or {}
         open_ = record.get("state") in OPEN_STATES
-        steps = [self._how_it_ends(record)] if open_ else []
+        steps = self._how_it_ends(record) if open_ else []
         if action == "begin":
             self._check_environment()
-            self._refuse_damage()
+            self._export_folder()
+            if not (open_ and record["strategy"] == "in_place"):
+                self._refuse_damage()  # what is being changed in place is put back first
             entries, listed = self._freeze()
             copies = clone.must_copy(entries, listed)
             parent = os.path.dirname(self.environment)
@@ -981,6 +1100,7 @@ class Transaction(StateFolder):
             if short:
                 raise Refused(short)
             strategy, reason = self._strategy()
+            self._refuse_damaged_source(strategy)
             return [
                 *steps,
                 f"freeze {self.environment}: {len(entries)} entries",
@@ -1000,32 +1120,41 @@ class Transaction(StateFolder):
                 raise Refused(
                     f"no baseline {target} of {self.environment} is kept; kept are: {', '.join(known) or 'none'}"
                 )
-            if known.get(target) == self.environment or (open_ and target == record["id"]):
-                return steps
+            if (
+                open_
+                and target == record["id"]
+                and record["state"] == "promoting"
+                and self._exchanged(record, self._known(record))
+            ):
+                steps = []  # taken back at once
+            elif known.get(target) == self.environment or (open_ and target == record["id"]):
+                return steps or self._restarts(record.get("services") or [])
             if not self._is_mine(body):
                 self._refuse_damaged_baseline(target)
             exchanged = f"exchange baseline {target} in at {self.environment}, and prove it"
             return [*steps, exchanged, *self._restarts(self._named_services(target))]
         if action == "prune":
-            if open_:
-                self._refuse_prune(record)
-            return [f"remove baseline {identifier}" for identifier in self._superfluous(record)]
+            self._refuse_prune(record)
+            baselines = [f"remove baseline {identifier}" for identifier in self._superfluous(record)]
+            return baselines + [f"remove {tree}, which was held back" for tree in self._in(self._held_back)]
         if action == "recover":
-            steps += self._restarts(record.get("services") or [])
+            if not open_:
+                steps += self._restarts(record.get("services") or [])
             steps += [f"remove {leftover}, which nothing needs" for leftover in self._strays(record)]
         return steps
 
-    def _how_it_ends(self, record: Record) -> str:
+    def _how_it_ends(self, record: Record) -> list[str]:
         """What `_end` would do, told without doing it."""
         found = f"transaction {record['id']}, left at {record['state']}"
-        here = folder_inode(self.environment)
+        waiting = self._restarts(record.get("services") or [])
         if record["state"] == "restoring":
-            return f"finish the restore of {found}"
-        if record["strategy"] == "staged" and record["state"] == "promoting" and here == record["result_ino"]:
-            return f"finish the promotion of {found}"
+            return [f"finish the restore of {found}", *waiting]
+        if record["state"] == "promoting" and self._exchanged(record, self._known(record)):
+            return [f"finish the promotion of {found}", *waiting]
         if record["strategy"] == "in_place" and record["state"] in ("open", "promoting"):
-            return f"exchange the baseline back in at {self.environment}, to end {found}"
-        return f"drop the candidate of {found}"
+            restarts = self._restarts(self._named_services(record["id"]))
+            return [f"exchange the baseline back in at {self.environment}, to end {found}", *restarts]
+        return [f"drop the candidate of {found}"]
 
     def _restarts(self, units: list[str]) -> list[str]:
         return [f"restart {unit}, and see it active" for unit in units]

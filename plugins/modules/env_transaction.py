@@ -204,7 +204,7 @@ plan:
   type: list
   elements: str
 removed:
-  description: The baselines that were removed.
+  description: The baselines, and the trees held back, that were removed.
   returned: for prune
   type: list
   elements: str
@@ -245,17 +245,9 @@ def options(params: dict[str, Any]) -> transaction.Options:
 
 def refuse_unequal(result: dict[str, Any]) -> None:
     """A restore whose proof does not hold is a failure."""
-    proof = result["proof"]
-    if proof["equal"]:
-        return
-    said = [*proof["damaged"], *proof["differences"]][:8]
-    found, frozen = proof["torch"]["found"], proof["torch"]["baseline"]
-    said += [f"torch {name} {found[name]}, was {frozen[name]}" for name in frozen if found[name] != frozen[name]]
-    repair = f" To repair it from the index: {proof['repair']}" if proof["repair"] else ""
-    done = "was put back" if result["changed"] else "is in its place"
-    raise transaction.Refused(
-        f"the baseline {done}, but it is not what was frozen: {'; '.join(said)}.{repair}", **result
-    )
+    said = transaction.unequal(result["proof"], bool(result.get("changed")))
+    if said:
+        raise transaction.Refused(said, **result)
 
 
 def act(work: transaction.Transaction, action: str) -> dict[str, Any]:

@@ -16,84 +16,23 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     exchange,
     inventory,
     journal,
-    services,
     staging,
     transaction,
 )
-from made_environment import SITE, add_distribution, make_environment
+from made_environment import SITE, add_distribution
+from transaction_bench import (
+    BOTH,
+    LATER,
+    RUN,
+    Bench,
+    Killed,
+    Services,
+    convert,
+    killed_while_it_restarts,
+    promote_and_be_killed,
+)
 
-RUN = {
-    "controller": "deploy/1/ns",
-    "boot": "b1",
-    "pid": 10,
-    "started": "100",
-    "host": "vm1",
-    "user": "ann",
-    "label": "x",
-}
-BOTH = pytest.mark.parametrize("strategy", ["staged", "in_place"])
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: no handler of the product's may see it as an error."""
-
-
-@pytest.fixture(autouse=True)
-def namespace(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Whether this machine gives mount namespaces does not matter here: nothing runs in one.
-    monkeypatch.setattr(staging, "unavailable", lambda timeout=20: None)
-
-
-class Bench:
-    """An environment, and transactions on it as a run after another would start them."""
-
-    def __init__(self, folder: Path, strategy: str = "staged") -> None:
-        self.home = folder / "home"
-        self.home.mkdir(parents=True)
-        self.environment = make_environment(folder / "envs ü" / "olmocr optimized")
-        self.strategy = strategy
-        self.before = inventory.take(str(self.environment))
-        self.warnings: list[str] = []
-
-    def work(self, **changes: Any) -> transaction.Transaction:
-        settings: dict[str, Any] = {
-            "environment": str(self.environment),
-            "owner": RUN,
-            "strategy": self.strategy,
-            "export_dir": str(self.home),
-            "lock_wait": 0.5,
-            **changes,
-        }
-        return transaction.Transaction(transaction.Options(**settings), self.warnings.append)
-
-    @property
-    def state(self) -> str:
-        return str(self.work().describe()["state"])
-
-    def tree(self) -> Path:
-        told = self.work().describe()
-        return Path(told["candidate"] or told["environment"])
-
-    def change(self) -> None:
-        add_distribution(self.tree(), "flashinfer_python", "0.3.1", {"flashinfer/__init__.py": "x = 1\n"})
-        (self.tree() / "pyvenv.cfg").write_text("home = elsewhere\n")
-
-    def is_baseline(self) -> bool:
-        return inventory.differences(self.before, inventory.take(str(self.environment))) == []
-
-    def is_result(self) -> bool:
-        return (self.environment / SITE / "flashinfer_python-0.3.1.dist-info/RECORD").exists()
-
-    def leftovers(self) -> list[str]:
-        """The trees that exist beside the environment."""
-        state = Path(self.work().state_dir)
-        found = [*state.glob("transactions/*/tree"), *state.glob("trash/*"), *state.glob("held-back/*")]
-        return [str(path) for path in found]
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+pytestmark = pytest.mark.usefixtures("namespace")
 
 
 @BOTH
@@ -568,29 +507,6 @@ def test_another_filesystem_is_refused(bench: Bench) -> None:
         transaction.clone.remove(str(elsewhere))
 
 
-class Services:
-    """Stands in for systemd: counts the restarts, and fails those that it is told to."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked: list[list[str]] = []
-        self.errors: list[str] = []  # of the next restarts, the last one on
-        self.then: Callable[[], None] = lambda: None
-        monkeypatch.setattr(services, "restart", self.restart)
-
-    def restart(self, units: list[str]) -> list[dict[str, Any]]:
-        if not units:
-            return []
-        self.asked.append(units)
-        self.then()
-        error = (self.errors.pop(0) if len(self.errors) > 1 else self.errors[0]) if self.errors else ""
-        return [{"name": unit, "state": "x", "error": error} for unit in units]
-
-
-@pytest.fixture
-def restarts(monkeypatch: pytest.MonkeyPatch) -> Services:
-    return Services(monkeypatch)
-
-
 def test_services_are_restarted_after_an_exchange_and_a_loss_is_told(bench: Bench, restarts: Services) -> None:
     bench.work(services=["ocr"]).begin()
     assert restarts.asked == []
@@ -603,22 +519,6 @@ def test_services_are_restarted_after_an_exchange_and_a_loss_is_told(bench: Benc
     assert raised.value.details["proof"]["equal"] is True
     assert bench.is_baseline()
     assert restarts.asked == [["ocr"], ["ocr"]]
-
-
-def killed_while_it_restarts(restarts: Services) -> None:
-    def kill() -> None:
-        raise Killed
-
-    restarts.then = kill
-
-
-def promote_and_be_killed(bench: Bench, restarts: Services) -> None:
-    bench.work(services=["ocr"]).begin()
-    bench.change()
-    killed_while_it_restarts(restarts)
-    with pytest.raises(Killed):
-        bench.work().promote()  # begin has been told of the services
-    restarts.then = lambda: None
 
 
 @pytest.mark.parametrize("recovered", [True, False], ids=["services back with the baseline", "not even then"])
@@ -879,17 +779,6 @@ def test_a_source_that_is_not_kept_is_refused(bench: Bench) -> None:
     with pytest.raises(transaction.Refused, match="no baseline nonsense is kept"):
         bench.work(source="nonsense").begin()
     assert inventory.differences(bench.before, inventory.take(str(bench.environment))) == []
-
-
-def convert(bench: Bench) -> None:
-    """A run that succeeds and lets the environment go."""
-    bench.work().begin()
-    bench.change()
-    bench.work().promote()
-    bench.work().prune()
-
-
-LATER = {**RUN, "pid": 11}
 
 
 def test_going_back_on_demand_refuses_a_baseline_that_is_no_longer_what_was_frozen(bench: Bench) -> None:

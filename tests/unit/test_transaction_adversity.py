@@ -1,0 +1,397 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two misfortunes at once: a kill and a damaged baseline, a spoilt file and a full disk, a clock that goes back."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import freeze, transaction
+from made_environment import SITE, add_distribution, make_environment
+from transaction_bench import LATER, RUN, Bench, Killed, Services, convert, promote_and_be_killed
+
+pytestmark = pytest.mark.usefixtures("namespace")
+NEXT = {**RUN, "boot": "b2"}
+OTHERS = [{**RUN, "pid": pid} for pid in range(12, 16)]
+
+
+def killed(call: Callable[[], object], exchanged: bool) -> None:
+    """Kill `call` right before or right after the exchange of the trees."""
+    original = transaction.Transaction._exchange
+
+    def exchange(work: transaction.Transaction, tree: str) -> None:
+        if exchanged:
+            original(work, tree)
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(transaction.Transaction, "_exchange", exchange)
+        with pytest.raises(Killed):
+            call()
+
+
+def edit_through_a_link(bench: Bench) -> None:
+    with (bench.tree() / SITE / "tool/__init__.py").open("r+") as file:
+        file.write("two = 2\n")
+
+
+def cycle(bench: Bench, owner: dict[str, Any] = RUN) -> None:
+    """A run that promotes what it changed nothing of, and lets go."""
+    bench.work(owner=owner).begin()
+    bench.work(owner=owner).promote()
+    bench.work(owner=owner).prune()
+
+
+def make_anew(bench: Bench) -> None:
+    """Another environment at the path. The old one goes last, or the new folder may get its inode number."""
+    old = str(bench.environment) + "-old"
+    os.rename(bench.environment, old)
+    make_environment(bench.environment)
+    transaction.clone.remove(old)
+
+
+def promoted(bench: Bench) -> Path:
+    """Promote a change; gives the tree of the kept baseline."""
+    bench.work().begin()
+    bench.change()
+    bench.work().promote()
+    (kept,) = bench.leftovers()
+    return Path(kept)
+
+
+@pytest.mark.parametrize("end", ["recover", "discard", "begin"])
+@pytest.mark.parametrize("strategy", ["staged", "in_place"])
+def test_an_edit_of_the_baseline_is_told_by_whoever_ends_the_transaction(
+    tmp_path: Path, strategy: str, end: str
+) -> None:
+    bench = Bench(tmp_path, strategy)
+    bench.work().begin()
+    edit_through_a_link(bench)
+    owner = RUN if end == "discard" else NEXT
+    with pytest.raises(transaction.Refused, match=r"not what was frozen: .*tool/__init__.py: mtime.*tool==1.0"):
+        getattr(bench.work(owner=owner), end)()
+
+
+@pytest.mark.parametrize("end", ["recover", "discard", "begin"])
+def test_a_restore_that_is_finished_for_another_is_proven(bench: Bench, end: str) -> None:
+    kept = promoted(bench)
+    (kept / "notes.txt").unlink()
+    killed(lambda: bench.work().restore(), exchanged=True)
+    with pytest.raises(transaction.Refused, match=r"finished the restore.*notes.txt: missing"):
+        getattr(bench.work(owner=NEXT), end)()
+    assert [Path(left).parent.name for left in bench.leftovers()] == ["held-back"]
+
+
+def test_a_restore_that_was_killed_before_its_proof_is_proven(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = promoted(bench)
+    (kept / "notes.txt").unlink()
+
+    def kill(*arguments: Any) -> None:
+        raise Killed
+
+    monkeypatch.setattr(transaction.Transaction, "_proof", kill)
+    with pytest.raises(Killed):
+        bench.work().restore()
+    monkeypatch.undo()
+    with pytest.raises(transaction.Refused, match=r"notes.txt: missing"):
+        bench.work(owner=NEXT).recover()
+    assert [Path(left).parent.name for left in bench.leftovers()] == ["held-back"]
+
+
+def test_a_promotion_taken_back_is_proven(bench: Bench, restarts: Services) -> None:
+    promote_and_be_killed(bench, restarts)
+    (kept,) = bench.leftovers()
+    (Path(kept) / "notes.txt").unlink()
+    restarts.errors = ["found failed", ""]
+    with pytest.raises(transaction.Refused, match=r"ocr: found failed; put baseline .* back.*notes.txt: missing"):
+        bench.work(owner=NEXT).recover()
+
+
+def test_no_candidate_is_made_from_a_damaged_baseline(bench: Bench) -> None:
+    convert(bench)
+    (kept,) = bench.leftovers()
+    plain = bench.work().describe()["id"]
+    shutil.rmtree(Path(kept) / SITE / "tool")
+    shutil.rmtree(Path(kept) / SITE / "tool-1.0.dist-info")  # whole, so that no RECORD misses anything
+    for ask in ("begin", "plan"):
+        work = bench.work(owner=LATER, source=plain)
+        with pytest.raises(transaction.Refused, match="no longer what was frozen"):
+            work.begin() if ask == "begin" else work.plan("begin")
+    assert bench.is_result()
+
+
+def test_a_spoilt_meta_file_stops_the_promotion_and_no_way_back(bench: Bench) -> None:
+    bench.work().begin()
+    bench.change()
+    folder = Path(bench.work().state_dir) / "transactions" / bench.work().describe()["id"]
+    (folder / "meta.json").write_text("{")
+    with pytest.raises(transaction.Refused, match=r"meta.json cannot be read, so nothing was promoted"):
+        bench.work().promote()
+    assert bench.is_baseline()
+    bench.work().discard()
+    bench.work().begin()
+    assert bench.is_baseline()
+
+
+def test_a_meta_file_spoilt_after_the_promotion_keeps_no_baseline_away(bench: Bench) -> None:
+    kept = promoted(bench)
+    (kept.parent / "meta.json").write_text("{")
+    assert bench.work().restore()[1]["equal"] is True
+    assert bench.is_baseline()
+
+
+def test_the_baseline_of_the_last_change_outlives_a_clock_that_was_set_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        cycle(bench)
+    real = datetime.datetime
+
+    class Back(real):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:  # type: ignore[override]
+            return real.now(tz) - datetime.timedelta(days=1)
+
+    monkeypatch.setattr(transaction.datetime, "datetime", Back)
+    before = bench.work().describe()["id"]
+    cycle(bench)
+    last = bench.work().describe()
+    assert last["id"] > before
+    assert last["baselines"][0]["id"] == last["id"]
+    bench.work(owner=LATER, keep=1).prune()
+    assert [found["id"] for found in bench.work().describe()["baselines"]][0] == last["id"]
+
+
+@pytest.mark.parametrize("end", ["failed", "killed"])
+def test_a_baseline_is_pruned_whole_or_not_at_all(bench: Bench, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    for _ in range(2):
+        cycle(bench)
+    promoted_id = bench.work().describe()["id"]
+
+    def half(tree: str, fds: tuple[int, ...] = ()) -> None:
+        shutil.rmtree(os.path.join(tree, "tree", SITE))
+        raise Killed if end == "killed" else transaction.clone.CloneError("rm: Operation not permitted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(transaction.clone, "remove", half)
+        if end == "killed":
+            with pytest.raises(Killed):
+                bench.work(owner=LATER, keep=1).prune()
+        else:
+            bench.work(owner=LATER, keep=1).prune()
+            assert "could not be removed yet" in bench.warnings[-1]
+    listed = bench.work().describe()["baselines"]
+    assert promoted_id in [found["id"] for found in listed]
+    assert all((Path(found["path"]) / SITE).exists() for found in listed)
+
+
+def test_a_journal_unreadable_in_the_middle_of_a_restore_blocks_nothing(bench: Bench) -> None:
+    promoted(bench)
+    killed(lambda: bench.work().restore(), exchanged=True)
+    Path(bench.work().journal_path).write_bytes(b"garbage")
+    assert "finished the restore" in bench.work(owner=NEXT).recover()["done"]
+    assert bench.is_baseline()
+    assert bench.state == "restored"
+
+
+def test_a_begin_that_fails_makes_no_step_forward_of_the_way_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert(bench)
+    bench.work(owner=LATER).begin()
+    add_distribution(bench.tree(), "more", "1", {"more.py": "\n"})
+    bench.work(owner=LATER).promote()
+    bench.work(owner=LATER).prune()
+    oldest = bench.work().describe()["baselines"][-1]["id"]
+    bench.work(owner=OTHERS[0], baseline=oldest).restore()
+    with monkeypatch.context() as patched:
+        patched.setattr(transaction.clone, "shortage", lambda *arguments: "no space")
+        with pytest.raises(transaction.Refused, match="no space"):
+            bench.work(owner=OTHERS[1]).begin()
+    with monkeypatch.context() as patched:
+
+        def kill(*arguments: Any) -> None:
+            raise Killed
+
+        patched.setattr(transaction.clone, "shortage", kill)
+        with pytest.raises(Killed):
+            bench.work(owner=OTHERS[2]).begin()
+    bench.work(owner={**OTHERS[2], "boot": "b2"}).recover()
+    assert bench.work(owner=OTHERS[3]).restore()[0] is False
+    assert bench.is_baseline()
+
+
+def test_a_begin_that_is_refused_leaves_the_evidence_of_the_last_baseline(bench: Bench) -> None:
+    promoted(bench)
+    bench.work().restore()
+    (bench.environment / SITE / "tool/data.bin").unlink()
+    with pytest.raises(transaction.Refused, match="is damaged"):
+        bench.work(owner=LATER).begin()
+    assert f"{SITE}/tool/data.bin: missing" in bench.work().prove()["differences"]
+
+
+@pytest.mark.parametrize("spoilt", ["no inode", "inventory"])
+def test_what_was_replaced_outlives_a_proof_that_does_not_come_to_its_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, spoilt: str
+) -> None:
+    kept = promoted(bench)
+    (kept / "notes.txt").unlink()
+    with monkeypatch.context() as patched:
+        if spoilt == "inventory":
+            (kept.parent / "inventory.json").write_text("[")
+            with pytest.raises(transaction.Refused, match="inventory of baseline"):
+                bench.work().restore()
+        else:
+
+            def no_inode(path: str, mode: int = 0o777) -> None:
+                raise OSError(28, "No space left on device", path)
+
+            patched.setattr(transaction.os, "mkdir", no_inode)
+            assert bench.work().restore()[1]["equal"] is False
+    bench.work(owner=NEXT).recover()
+    assert [Path(left).parent.name for left in bench.leftovers()] == ["held-back"]
+
+
+def test_an_environment_made_by_hand_since_is_held_back(bench: Bench) -> None:
+    convert(bench)
+    make_anew(bench)
+    (bench.environment / "precious.txt").write_text("x")
+    bench.work(owner=LATER).restore()
+    assert bench.is_baseline()
+    (held,) = bench.leftovers()
+    assert (Path(held) / "precious.txt").exists()
+    assert f"kept at {held} until the next prune" in bench.warnings[-1]
+    assert bench.work(owner=LATER).plan("prune")[-1] == f"remove {held}, which was held back"
+    assert held in bench.work(owner=LATER).prune()
+
+
+def test_the_last_copy_is_not_dropped_beside_another_environment(bench: Bench) -> None:
+    bench.work().begin()
+    make_anew(bench)
+    (bench.environment / "notes.txt").write_text("another one")
+    with pytest.raises(transaction.Refused, match="is not the folder that was frozen"):
+        bench.work(owner=NEXT).recover()
+    assert len(bench.leftovers()) == 1
+
+
+# --- services -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ways", [("recover", "recover"), ("recover", "begin"), ("recover", "restore")])
+def test_no_service_is_restarted_without_an_exchange(bench: Bench, restarts: Services, ways: tuple[str, ...]) -> None:
+    bench.work(services=["ocr"]).begin()
+    bench.change()
+    killed(lambda: bench.work().promote(), exchanged=False)
+    for way in ways:
+        getattr(bench.work(owner=NEXT), way)()
+    assert restarts.asked == []
+
+
+def test_promoting_again_and_prune_do_not_pass_over_a_service(bench: Bench, restarts: Services) -> None:
+    bench.work(services=["ocr"]).begin()
+    bench.change()
+    restarts.errors = ["found failed"]
+    for _ in range(2):
+        with pytest.raises(transaction.Refused, match="ocr: found failed"):
+            bench.work().promote()
+    with pytest.raises(transaction.Refused, match="prune waits for the services of transaction"):
+        bench.work().prune()
+    restarts.errors = []
+    assert bench.work().promote() is True
+    bench.work().prune()
+    assert restarts.asked == [["ocr"]] * 3
+
+
+def test_the_way_back_past_several_changes_restarts_the_services_of_each(bench: Bench, restarts: Services) -> None:
+    convert(bench)
+    bench.work(owner=LATER, services=["ocr"]).begin()
+    bench.work(owner=LATER).promote()
+    bench.work(owner=LATER).prune()
+    oldest = bench.work().describe()["baselines"][-1]["id"]
+    restarts.asked.clear()
+    bench.work(owner=OTHERS[0], baseline=oldest).restore()
+    assert restarts.asked == [["ocr"]]
+
+
+def test_a_lost_service_does_not_hide_an_unequal_proof(bench: Bench, restarts: Services) -> None:
+    bench.work(services=["ocr"]).begin()
+    kept = None
+    bench.change()
+    bench.work().promote()
+    (kept,) = bench.leftovers()
+    (Path(kept) / "notes.txt").unlink()
+    restarts.errors = ["found failed"]
+    with pytest.raises(transaction.Refused, match=r"ocr: found failed; and the baseline .* notes.txt: missing"):
+        bench.work().restore()
+
+
+# --- check mode -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", [{"source": "nonsense"}, {"export_dir": "/nonexistent"}])
+def test_check_mode_refuses_what_begin_refuses(bench: Bench, wrong: dict[str, str]) -> None:
+    for ask in ("begin", "plan"):
+        work = bench.work(**wrong)
+        with pytest.raises(transaction.Refused):
+            work.begin() if ask == "begin" else work.plan("begin")
+
+
+def test_check_mode_knows_that_a_restore_takes_a_promotion_back_at_once(bench: Bench) -> None:
+    bench.work().begin()
+    bench.change()
+    killed(lambda: bench.work().promote(), exchanged=True)
+    identifier = bench.work().describe()["id"]
+    assert bench.work().plan("restore") == [f"exchange baseline {identifier} in at {bench.environment}, and prove it"]
+    bench.work().restore()
+    assert bench.is_baseline()
+
+
+def test_check_mode_tells_the_restarts_of_an_environment_changed_in_place(tmp_path: Path, restarts: Services) -> None:
+    bench = Bench(tmp_path, "in_place")
+    bench.work(services=["ocr"]).begin()
+    bench.change()
+    for action in ("recover", "restore", "discard"):
+        assert bench.work().plan(action)[-1] == "restart ocr, and see it active"
+
+
+def test_check_mode_plans_begin_beside_work_in_place(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "in_place")
+    bench.work().begin()
+    transaction.clone.remove(str(bench.environment / SITE / "tool"))
+    assert "exchange the baseline back in" in bench.work(owner=NEXT).plan("begin")[0]
+    bench.work(owner=NEXT).begin()
+
+
+# --- smaller --------------------------------------------------------------------------------------------------------
+
+
+def test_a_named_baseline_is_proven_beside_an_unreadable_journal(bench: Bench) -> None:
+    bench.work().begin()
+    identifier = bench.work().describe()["id"]
+    Path(bench.work().journal_path).write_bytes(b"x")
+    assert bench.work(baseline=identifier).prove()["equal"] is True
+
+
+def test_a_begin_that_is_refused_tells_what_it_had_recovered(bench: Bench) -> None:
+    bench.work().begin()
+    bench.change()
+    bench.work().restore()
+    bench.work(owner=LATER).begin()
+    with pytest.raises(transaction.Refused, match="no baseline nonsense") as raised:
+        bench.work(owner={**LATER, "boot": "b2"}, source="nonsense").begin()
+    assert "dropped the unfinished candidate" in raised.value.details["recovered"]["done"]
+
+
+def test_exports_of_one_second_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    now, owner = datetime.datetime.now(), (os.getuid(), os.getgid())
+    texts = [f"{number}\n" for number in range(5)]
+    exports = [freeze.Export("olmocr-baseline-{stamp}.txt", text, "x") for text in texts]
+    paths = [freeze.place(export, str(tmp_path), now, owner) for export in exports]
+    assert [Path(path).read_text() for path in paths] == texts
