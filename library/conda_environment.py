@@ -1,0 +1,1 @@
+../plugins/modules/conda_environment.py
