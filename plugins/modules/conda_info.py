@@ -57,6 +57,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+home:
+  description: O(home) with C(~) resolved on the host.
+  returned: always
+  type: str
 method:
   description: V(existing) or V(installer).
   returned: always
@@ -124,6 +128,7 @@ def main() -> None:
     way = conda_engines.choose(module.params["method"], home, executable, found, begun, checksum)
     module.exit_json(
         changed=False,
+        home=home,
         method=way.method,
         why=way.why,
         executable=way.executable,

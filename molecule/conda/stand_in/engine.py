@@ -114,7 +114,9 @@ def main() -> None:
         print(export(Path(options.prefix) if options.prefix else locate(options.name)), end="")
     else:
         text = Path(options.file).read_text()
-        asyncio.run(create(prefix_of(options), listed(text, "channels"), listed(text, "dependencies")))
+        # conda writes NAME=VERSION=BUILD, py-rattler reads NAME ==VERSION BUILD.
+        pins = ["{} =={} {}".format(*line.split("=")) for line in listed(text, "dependencies")]
+        asyncio.run(create(prefix_of(options), listed(text, "channels"), pins))
 
 
 main()

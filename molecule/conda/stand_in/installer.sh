@@ -14,7 +14,7 @@ if [ -e "$prefix" ]; then
 fi
 python3 -m venv --without-pip "$prefix"
 site=$("$prefix/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-tail -n +"$(($(grep -n '^__PAYLOAD__$' "$0" | cut -d: -f1) + 1))" "$0" | tar -xz -C "$site"
+tail -n +"$(($(grep -an '^__PAYLOAD__$' "$0" | cut -d: -f1) + 1))" "$0" | tar -xz -C "$site"
 mkdir -p "$prefix/conda-meta" "$prefix/condabin" "$prefix/etc/profile.d" "$prefix/envs" "$prefix/pkgs"
 {
     echo "#!$prefix/bin/python"
