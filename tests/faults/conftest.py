@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -79,11 +80,16 @@ def lengths(tmp_path_factory: pytest.TempPathFactory, uv: str, cache: Path) -> L
 
 
 @pytest.fixture
-def make_host(tmp_path: Path, uv: str, cache: Path) -> Callable[..., Host]:
-    def make(folder: str = "host", **settings: Any) -> Host:
-        return Host(tmp_path / folder, uv, cache, **settings)
+def make_host(tmp_path: Path, uv: str, cache: Path) -> Iterator[Callable[..., Host]]:
+    made: list[Host] = []
 
-    return make
+    def make(folder: str = "host", **settings: Any) -> Host:
+        made.append(Host(tmp_path / folder, uv, cache, **settings))
+        return made[-1]
+
+    yield make
+    for host in made:
+        host.tell(None, signal.SIGKILL)  # a test that fails in the middle leaves stopped processes behind
 
 
 @pytest.fixture

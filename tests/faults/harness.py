@@ -217,14 +217,14 @@ class Host:
         """Byte for byte the baseline, or the complete result; and nothing half-made is left anywhere."""
         return not self.wrong()
 
-    def processes(self, run: subprocess.Popen[str]) -> dict[int, str]:
-        """The living processes of a run, orphans included, each with its command line."""
+    def processes(self, run: subprocess.Popen[str] | None = None) -> dict[int, str]:
+        """The living processes of a run, orphans included, each with its command line; without one, of the host."""
         found = {}
         for status in Path("/proc").glob("[0-9]*/environ"):
             pid = int(status.parts[2])
             try:
                 # Every process of this host carries its home, and nothing else on the machine does.
-                if f"HOME={self.home}\0".encode() in status.read_bytes() + b"\0" or pid == run.pid:
+                if f"HOME={self.home}\0".encode() in status.read_bytes() + b"\0" or (run and pid == run.pid):
                     found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
@@ -234,7 +234,7 @@ class Host:
         """Whether a command line is that of the module that writes the journal."""
         return "AnsiballZ_env_transaction" in command and not command.startswith("/bin/sh")
 
-    def tell(self, run: subprocess.Popen[str], number: int) -> list[int]:
+    def tell(self, run: subprocess.Popen[str] | None, number: int) -> list[int]:
         """Send a signal to every process of a run, and to those that they start meanwhile; gives all of them."""
         reached: list[int] = []
         while fresh := [pid for pid in self.processes(run) if pid not in reached]:

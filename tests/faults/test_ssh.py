@@ -104,7 +104,7 @@ class Remote(Host):
         self.first, self.inside = self.machine.namespace()
         return super().start(**changes)
 
-    def processes(self, run: subprocess.Popen[str]) -> dict[int, str]:
+    def processes(self, run: subprocess.Popen[str] | None = None) -> dict[int, str]:
         """Those of the control node, and all of the host but its first, the SSH server that listens."""
         found = super().processes(run)
         for link in Path("/proc").glob("[0-9]*/ns/pid"):
