@@ -48,8 +48,8 @@ class Turn:
     failed: dict[str, str] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
 
-    def step(self, name: str, argv: list[str], env: dict[str, str]) -> None:
-        result = commands.run(argv, timeout=LIMIT, env=env, cwd=str(REPOSITORY))
+    def step(self, name: str, argv: list[str], env: dict[str, str], cwd: Path) -> None:
+        result = commands.run(argv, timeout=LIMIT, env=env, cwd=str(cwd))
         self.seconds[name] = result.seconds
         if not result.ok:
             self.failed[name] = result.outcome(lines=1).replace("\n", ": ")
@@ -91,7 +91,7 @@ def by_playbook(tree: Path, cache: str) -> Turn:
     for name, value in settings.items():
         argv += ["-e", f"{name}={value}"]
     turn = Turn()
-    turn.step("all of it", argv, {"LC_ALL": "C.UTF-8"})  # Ansible takes no other encoding
+    turn.step("all of it", argv, {"LC_ALL": "C.UTF-8"}, REPOSITORY)  # Ansible takes no other encoding
     turn.packages = packages(tree)
     return turn
 
@@ -108,16 +108,16 @@ def pip_environment() -> dict[str, str]:
 
 def by_hand(tree: Path, pip_cache: Path, env: dict[str, str]) -> Turn:
     """The mission's commands, as they are typed."""
-    turn, python = Turn(), str(tree / "bin/python")
+    turn, python, here = Turn(), str(tree / "bin/python"), tree.parents[1]  # OlmOCR writes a log where it is started
     pip = [sys.executable, "-m", "pip", "--python", python]
     install = [*pip, "install", "--quiet", "--cache-dir", str(pip_cache)]
-    turn.step("save the list", [*pip, "freeze"], env)
-    turn.step("pip install", [*install, "flashinfer-python", "flashinfer-cubin"], env)
-    turn.step("pip install jit-cache", [*install, "flashinfer-jit-cache", "--index-url", JIT_CACHE], env)
-    home = {"HOME": str(tree.parents[1]), "PATH": f"{tree / 'bin'}:{os.environ['PATH']}"}
+    turn.step("save the list", [*pip, "freeze"], env, here)
+    turn.step("pip install", [*install, "flashinfer-python", "flashinfer-cubin"], env, here)
+    turn.step("pip install jit-cache", [*install, "flashinfer-jit-cache", "--index-url", JIT_CACHE], env, here)
+    home = {"HOME": str(here), "PATH": f"{tree / 'bin'}:{os.environ['PATH']}"}
     for name, program in CHECKS.items():
-        turn.step(name, [python, "-c", program], home)
-    turn.step("check show-config", [python, "-m", "flashinfer", "show-config"], home)
+        turn.step(name, [python, "-c", program], home, here)
+    turn.step("check show-config", [python, "-m", "flashinfer", "show-config"], home, here)
     turn.packages = packages(tree)
     return turn
 

@@ -7,7 +7,8 @@
 compatibility.py measure ENVIRONMENT WORK [VERSION ...]
     ENVIRONMENT is the stack without FlashInfer, and is only read; each release is installed into a hard-linked copy in
     WORK, on the same file system. WORK/VERSION.json keeps each result, so that a run that was cut short goes on; remove
-    it to measure again. At the end docs/compatibility.json holds all of them.
+    it to measure again. At the end docs/compatibility.json holds all of them. Where an nvcc is found, whichever it is,
+    one kernel module of each release is compiled with it.
 compatibility.py page
     writes docs/compatibility.md from docs/compatibility.json
 """
@@ -33,10 +34,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "collections"))
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (  # noqa: E402 - found through the path above
+    commands,
     cuda_guard,
     distributions,
+    flashinfer_install,
     needs,
     package_plan,
+    source_tree,
+    wheel_build,
 )
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage  # noqa: E402
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import (  # noqa: E402
@@ -49,8 +54,10 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import (  # 
 DATA = ROOT / "docs/compatibility.json"
 PAGE = ROOT / "docs/compatibility.md"
 TEMPLATE = ROOT / "tools/compatibility.md.j2"
+FETCH = ROOT / "molecule/source/fetch.py"
 PACKAGE = "flashinfer-python"
 CUDA = 12
+NVCC = "12.8"  # the stack's; what another one does not compile says nothing of the release
 LIMIT = 900.0  # seconds, for one call
 VERSIONS = (
     *("0.2.5", "0.2.9", "0.3.0", "0.3.1", "0.4.0", "0.4.1", "0.5.0", "0.5.3", "0.6.0", "0.6.13", "0.6.18.post1"),
@@ -81,15 +88,25 @@ def tried(uv: Uv, request: package_plan.Request) -> tuple[package_plan.Plan | No
     return plan, said
 
 
-def probe(tree: Path, work: Path) -> dict[str, Any]:
-    """What the probe saw, run by the copy's Python. Whatever an import writes goes into `work`."""
-    scratch = str(work / "home")
+def nvcc() -> str:
+    """The version of the nvcc that FlashInfer would take here, "" where there is none."""
+    home, _how = flashinfer_install.cuda_home(os.environ, os.environ.get("PATH", os.defpath))
+    return flashinfer_install.nvcc(home, commands.run, 30)["version"]
+
+
+def probe(tree: Path, scratch: str, compiler: str) -> dict[str, Any]:
+    """What the probe saw, run by the copy's Python. Whatever an import or a compiler writes goes into `scratch`."""
     env = {"HOME": scratch, "FLASHINFER_WORKSPACE_BASE": scratch, "TVM_FFI_CACHE_DIR": scratch, "PYTHONPATH": ""}
     # Without a GPU the architecture must be named; tvm_ffi would compile a torch extension at its import.
     env |= {"TORCH_CUDA_ARCH_LIST": "8.0", "FLASHINFER_CUDA_ARCH_LIST": "8.0", "TVM_FFI_DISABLE_TORCH_C_DLPACK": "1"}
+    # A toolkit that was put together from wheels has no headers of these libraries; the environment has.
+    headers = [
+        next(tree.glob(f"lib/python3*/site-packages/nvidia/{name}/include"), tree) for name in ("curand", "cublas")
+    ]
+    env["CPATH"] = os.pathsep.join(map(str, headers))
     stage = Stage(str(tree))
     done = stage.run(
-        [stage.python, compatibility_probe.__file__],
+        [stage.python, compatibility_probe.__file__, *(["kernels"] if compiler else [])],
         timeout=LIMIT,
         env={**env, "PYTHONDONTWRITEBYTECODE": "1"},
         cwd=scratch,
@@ -99,6 +116,22 @@ def probe(tree: Path, work: Path) -> dict[str, Any]:
         if line.startswith(compatibility_probe.MARK):
             found.update(json.loads(line.removeprefix(compatibility_probe.MARK)))
     return found if done.ok else {**found, "problem": done.outcome(lines=1)[:300]}
+
+
+def built(uv: Uv, tree: Path, folder: Path, version: str) -> str:
+    """Why the method `source` can make no wheel of the index's source archive here, "" where it can."""
+    archives, source, wheel = folder / "archives", folder / "source", folder / "wheel"
+    fetched = commands.run([sys.executable, str(FETCH), f"{PACKAGE}=={version}", str(archives)], timeout=LIMIT)
+    if not fetched.ok:
+        return "the index has no source archive of it" if "'sdist'" in fetched.stderr else fetched.outcome(lines=1)
+    try:
+        (archive,) = archives.glob("*")
+        source_tree.unpack(str(archive), str(source))
+        wheel.mkdir()
+        wheel_build.build(uv.binary, str(tree), source_tree.root(str(source)), str(wheel), "", LIMIT)
+    except source_tree.Refused as reason:
+        return " ".join(str(reason).split())[:300]
+    return ""
 
 
 def install(uv: Uv, plan: package_plan.Plan) -> str:
@@ -111,6 +144,19 @@ def install(uv: Uv, plan: package_plan.Plan) -> str:
     except (Failed, Unsatisfiable) as problem:
         return " ".join(str(problem).split())[:300]
     return ""
+
+
+def anyway(uv: Uv, request: package_plan.Request, unmet: list[str]) -> tuple[package_plan.Plan | None, list[str]]:
+    """What the role refuses, planned all the same to see whether an import or a compiler would notice.
+
+    Of what is unavailable at the version asked for, another one comes in its place, as somebody would do by hand.
+    """
+    names = [re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in unmet]
+    instead = [name for name, text in zip(names, unmet) if text.endswith(f"({needs.UNAVAILABLE})")]
+    request.accept_unmet.extend(names)
+    request.requirements.extend(instead)
+    plan, _said = tried(uv, request)
+    return plan, [row for row in pins(plan) if row.split()[0] in instead] if plan else []
 
 
 def measure(baseline: Path, work: Path, version: str) -> dict[str, Any]:
@@ -127,14 +173,12 @@ def measure(baseline: Path, work: Path, version: str) -> dict[str, Any]:
     before, hurt = distributions.installed(str(tree)), [damage.name for damage in distributions.damaged(str(tree))]
     found: dict[str, Any] = {"unguarded": tried(uv, package_plan.Request(wanted))[1]}
     plan, found["pypi"] = tried(uv, package_plan.Request(wanted, protect=["all"], cuda_major=CUDA))
-    if plan is None:
-        request = package_plan.Request(wanted, protect=["all"], cuda_major=CUDA, declared_only=True)
-        plan, found["constrained"] = tried(uv, request)
-        unmet = found["constrained"]["unmet"]
-        if plan is None and unmet:
-            # Refused by the role; installed here all the same, to see whether an import would notice.
-            request.accept_unmet.extend(re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in unmet)
-            plan, _said = tried(uv, request)
+    found["source"] = {"problem": built(uv, tree, folder, version)}
+    request = package_plan.Request(wanted, protect=["all"], cuda_major=CUDA, declared_only=True)
+    alone, found["constrained"] = tried(uv, request)
+    plan = plan or alone
+    if plan is None and found["constrained"]["unmet"]:
+        plan, found["instead"] = anyway(uv, request, found["constrained"]["unmet"])
     if plan:
         found["install_problem"] = install(uv, plan)
         after = distributions.installed(str(tree))
@@ -142,11 +186,14 @@ def measure(baseline: Path, work: Path, version: str) -> dict[str, Any]:
         found["declares"] = [text for text in (own.requires if own else ()) if "extra ==" not in text]
         found["moved"] = sorted(n for n, d in before.items() if n not in after or after[n].version != d.version)
         found["damaged"] = [d.name for d in distributions.damaged(str(tree)) if d.name not in hurt]
-        found["probe"] = probe(tree, work)
+        found["nvcc"] = nvcc()
+        home = folder / "home"  # its own: 0.3 keeps what it compiled under no version
+        home.mkdir()
+        found["probe"] = probe(tree, str(home), found["nvcc"])
     for path in (tree, folder):
         shutil.rmtree(path, ignore_errors=True)
     return {
-        **json.loads(json.dumps(found).replace(str(tree), "ENVIRONMENT")),
+        **json.loads(json.dumps(found).replace(str(tree), "ENVIRONMENT").replace(str(folder), "FOLDER")),
         "seconds": round(time.monotonic() - began),
     }
 
@@ -157,7 +204,7 @@ def measure_all(baseline: Path, work: Path, versions: list[str]) -> None:
         raise SystemExit(
             f"compatibility: expected the stack without {PACKAGE} at {baseline}, found another environment"
         )
-    (work / "home").mkdir(parents=True, exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
     for version in versions:
         kept = work / f"{version}.json"
         if not kept.exists():
@@ -188,23 +235,71 @@ def misfits(found: dict[str, Any], path: str) -> list[str]:
 
 def verdict(found: dict[str, Any]) -> tuple[str, str]:
     """One word on a release, and why."""
-    seen = found.get("probe", {})
-    if found["pypi"]["problem"]:
-        constrained = found["constrained"]
-        why = "it needs " + ", ".join(constrained["unmet"]) if constrained["unmet"] else constrained["problem"]
-        if constrained["problem"]:
-            imports = bool(seen) and not seen["flashinfer"]["problem"]
-            return "refused", why + ("; it imports without, which proves nothing" if imports else "")
-    if found.get("install_problem"):
+    if found["pypi"]["problem"] and found["constrained"]["problem"]:
+        unmet = found["constrained"]["unmet"]
+        why = "it needs " + ", ".join(unmet) if unmet else found["constrained"]["problem"]
+        return "refused", why + without(found)
+    seen = found["probe"]
+    if found["install_problem"]:
         return "does not install", found["install_problem"]
-    if seen["flashinfer"]["problem"] or seen.get("problem"):
-        return "does not import", seen["flashinfer"]["problem"] or seen["problem"]
+    if seen["flashinfer"]["problem"]:
+        return "does not import", seen["flashinfer"]["problem"]
+    if found["nvcc"] == NVCC and compiles(found).startswith("no:"):
+        return "does not compile", seen["kernels"]["problem"]
     attention, sampler = misfits(found, "attention"), misfits(found, "sample")
     if attention and sampler:
         return "breaks", attention[0]
     if attention:
         return "sampler only", attention[0]
     return ("attention only", sampler[0]) if sampler else ("fits", "every call of vllm's attention and sampler fits")
+
+
+def without(found: dict[str, Any]) -> str:
+    """What becomes of a refused release that is installed all the same, which an import alone would call a success."""
+    if not found.get("probe"):
+        return ""
+    if found["install_problem"]:
+        return f"; all the same, it does not install: {found['install_problem']}"
+    how = f"with {', '.join(found['instead'])} in its place" if found["instead"] else "without it"
+    if imports(found) != "yes":
+        return f"; {how}, it does not import: {found['probe']['flashinfer']['problem']}"
+    kernels = compiles(found)
+    if kernels.startswith("no:"):
+        return f"; {how}, it imports, and `sampling` does not compile: {found['probe']['kernels']['problem']}"
+    more = "; nor does `sampling`, which compiles" if kernels.startswith("yes") else ""
+    return f"; {how}, it imports, which proves nothing{more}"
+
+
+def imports(found: dict[str, Any]) -> str:
+    seen = found.get("probe")
+    return "not_run" if not seen else "no" if seen.get("flashinfer", {"problem": "x"})["problem"] else "yes"
+
+
+def vllm_imports(found: dict[str, Any]) -> str:
+    """Whether vllm's own modules for FlashInfer import; those that do not."""
+    seen = found.get("probe", {}).get("vllm")
+    failed = [module.rpartition(".")[2] for module, problem in (seen or {}).items() if problem]
+    return "not_run" if not seen else f"no: {', '.join(failed)}" if failed else "yes"
+
+
+def compiles(found: dict[str, Any]) -> str:
+    """Whether the kernel module compiled and loaded."""
+    seen = found.get("probe", {}).get("kernels")
+    if seen is None:
+        return "not_run"
+    return f"no: {seen['problem']}" if seen["problem"] else f"yes, {seen['seconds']} s"
+
+
+def by_method(found: dict[str, Any], method: str) -> str:
+    """Whether the method's plan, or build, stands, and why not."""
+    said = found[method]
+    if said.get("unmet"):
+        return "refused: it needs " + ", ".join(said["unmet"])
+    if said["problem"]:
+        return f"no: {said['problem']}"
+    if method == "source":
+        return "builds" + (", and has no plan, as `pypi`" if found["pypi"]["problem"] else "")
+    return f"plans, {len(said['adds'])} packages"
 
 
 def foreign(rows: list[str]) -> list[str]:
@@ -225,6 +320,12 @@ def render(data: dict[str, Any]) -> str:
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         data=data,
         rows=rows,
+        nvcc=sorted({found["nvcc"] for found in data["releases"].values() if found.get("nvcc")}),
+        stack_nvcc=NVCC,
+        imports=imports,
+        vllm_imports=vllm_imports,
+        compiles=compiles,
+        by_method=by_method,
         foreign=foreign,
         hurt=[version for version, row in data["releases"].items() if row.get("moved") or row.get("damaged")],
     )

@@ -3,7 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run by the Python of an environment: does FlashInfer import there, and do vllm's calls into it fit?
 
-Prints one line `MARK{json}` for each part, so that a crash loses only what comes after it. Standard library only.
+With the argument `kernels` the module that vllm compiles at its start is compiled and loaded as well, which needs nvcc
+and no GPU. Prints one line `MARK{json}` for each part, so that a crash loses only what comes after it. Standard library
+only.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import json
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 MARK = "compatibility:"
@@ -41,6 +44,10 @@ CALLS = (
 PLAN_CALL = "_cached_module.plan"
 PLAN_SOURCES = ("batch_prefill.cu", "batch_prefill_jit_pybind.cu")
 PLAN_FUNCTION = re.compile(r"\bBatchPrefillWithKVCachePlan\s*\(([^)]*)\)")
+
+# How nvcc, g++ and the linker say what is wrong: `file.h(224): error: ...`, `file.h:12:10: fatal error: ...`,
+# `ld: cannot find -lcudart: ...`.
+COMPILER_ERROR = re.compile(r"[^\s/]+(?:\(\d+\)|:\d+:\d+): (?:fatal )?error: .*|\bld: .*")
 
 
 def last_line(error: BaseException) -> str:
@@ -114,6 +121,21 @@ def imported(name: str) -> dict[str, str]:
         return {"version": "", "problem": last_line(error)}
 
 
+def compiled() -> dict[str, object]:
+    """Compile and load FlashInfer's `sampling`; `problem` is the compiler's first error."""
+    began = time.monotonic()
+    try:
+        sampling = importlib.import_module("flashinfer.sampling")
+        if hasattr(sampling, "gen_sampling_module"):
+            sampling.gen_sampling_module().build_and_load()
+        else:
+            sampling.get_sampling_module()  # 0.2.5 compiles as it loads
+    except BaseException as error:
+        first = COMPILER_ERROR.search(str(error))
+        return {"problem": first[0][:200] if first else last_line(error), "seconds": round(time.monotonic() - began)}
+    return {"problem": "", "seconds": round(time.monotonic() - began)}
+
+
 def say(part: str, found: object) -> None:
     sys.stdout.write(f"{MARK}{json.dumps({part: found})}\n")
     sys.stdout.flush()
@@ -129,6 +151,8 @@ def main() -> None:
     rows.append((ATTENTION, "fast_plan_decode: " + PLAN_CALL, problem_of_plan()))
     say("calls", [{"module": module, "call": wanted, "problem": problem} for module, wanted, problem in rows])
     say("vllm", {name: imported(name)["problem"] for name in (ATTENTION, SAMPLER)})
+    if sys.argv[1:] == ["kernels"]:
+        say("kernels", compiled())
 
 
 if __name__ == "__main__":

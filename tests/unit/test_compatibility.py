@@ -17,13 +17,16 @@ PLAN = {"problem": "", "adds": [], "moves": [], "kept_out": [], "unmet": []}
 ATTENTION, SAMPLER = compatibility_probe.ATTENTION, compatibility_probe.SAMPLER
 
 
-def release(misfit=None, problem="", **changes):
+def release(misfit=None, problem="", kernels=None, **changes):
     calls = [{"module": misfit, "call": "plan", "problem": "too many"}] if misfit else []
     seen = {"flashinfer": {"version": "1", "problem": problem}, "calls": calls, "vllm": {}}
-    return {"pypi": PLAN, "install_problem": "", "probe": seen, **changes}
+    if kernels is not None:
+        seen["kernels"] = {"problem": kernels, "seconds": 7}
+    return {"pypi": PLAN, "constrained": PLAN, "install_problem": "", "nvcc": "12.8", "probe": seen, **changes}
 
 
 REFUSED = {**PLAN, "problem": "Refused: CUDA 13"}
+UNMET = {"pypi": REFUSED, "constrained": {**REFUSED, "unmet": ["tvm==1 (unavailable)"]}, "instead": ["tvm 2"]}
 
 
 @pytest.mark.parametrize(
@@ -34,10 +37,34 @@ REFUSED = {**PLAN, "problem": "Refused: CUDA 13"}
         (release(SAMPLER), "attention only", "plan: too many"),
         (release(problem="ImportError: x"), "does not import", "ImportError: x"),
         (release(install_problem="no compiler"), "does not install", "no compiler"),
+        (release(kernels=""), "fits", "every call"),
+        (release(kernels="x.h(1): error: no"), "does not compile", "x.h(1): error: no"),
+        # The compiler's fault as well as the release's.
+        (release(kernels="x.h(1): error: no", nvcc="13.0"), "fits", "every call"),
         (
-            release(pypi=REFUSED, constrained={**REFUSED, "unmet": ["tvm==1 (unavailable)"]}),
+            release(**UNMET, kernels=""),
             "refused",
-            "it needs tvm==1 (unavailable); it imports without, which proves nothing",
+            "; with tvm 2 in its place, it imports, which proves nothing; nor does",
+        ),
+        (
+            release(**{**UNMET, "instead": []}),
+            "refused",
+            "tvm==1 (unavailable); without it, it imports, which proves nothing",
+        ),
+        (
+            release(**UNMET, kernels="x.h(1): error: no"),
+            "refused",
+            "it imports, and `sampling` does not compile: x.h(1)",
+        ),
+        (
+            release(**UNMET, problem="ImportError: x"),
+            "refused",
+            "with tvm 2 in its place, it does not import: ImportError: x",
+        ),
+        (
+            release(**UNMET, install_problem="no compiler"),
+            "refused",
+            "; all the same, it does not install: no compiler",
         ),
         (release(pypi=REFUSED, constrained=PLAN), "fits", "every call"),
     ],
@@ -46,6 +73,38 @@ def test_the_verdict_on_a_release(found, word, why):
     said = compatibility.verdict(found)
     assert said[0] == word
     assert why in said[1]
+
+
+@pytest.mark.parametrize(
+    ("found", "pypi", "source", "constrained"),
+    [
+        (release(source={"problem": ""}), "plans, 0 packages", "builds", "plans, 0 packages"),
+        (
+            release(**UNMET, source={"problem": ""}),
+            "no: Refused: CUDA 13",
+            "builds, and has no plan, as `pypi`",
+            "refused: it",
+        ),
+        (release(source={"problem": "no compiler"}), "plans", "no: no compiler", "plans"),
+    ],
+)
+def test_what_each_method_says_of_a_release(found, pypi, source, constrained):
+    said = [compatibility.by_method(found, method) for method in ("pypi", "source", "constrained")]
+    for text, expected in zip(said, (pypi, source, constrained)):
+        assert text.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("output", "found"),
+    [
+        ("RuntimeError\n/a/b.h(224): error: no member\n/a/c.h(1): error: x", "b.h(224): error: no member"),
+        ("/a/b.cu:12:10: fatal error: curand.h: No such file", "b.cu:12:10: fatal error: curand.h: No such file"),
+        ("/usr/bin/ld: cannot find -lcudart: No such file\ncollect2: error", "ld: cannot find -lcudart: No such file"),
+    ],
+)
+def test_the_first_error_of_a_compiler_is_found(output, found):
+    match = compatibility_probe.COMPILER_ERROR.search(output)
+    assert match and match[0] == found
 
 
 @pytest.mark.parametrize(
