@@ -27,7 +27,7 @@ options:
   executable:
     description:
       - Name or path of the conda, mamba or micromamba to use.
-    type: str
+    type: path
     required: true
   python:
     description:
@@ -79,7 +79,7 @@ _SECONDS = 1800.0
 
 
 def create_command(params: dict) -> list[str]:
-    command = [os.path.expanduser(params["executable"]), "create", "--yes", "--prefix", params["prefix"]]
+    command = [params["executable"], "create", "--yes", "--prefix", params["prefix"]]
     if params["channels"]:
         command += ["--override-channels"]
         for channel in params["channels"]:
@@ -102,7 +102,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "prefix": {"type": "path", "required": True},
-            "executable": {"type": "str", "required": True},
+            "executable": {"type": "path", "required": True},
             "python": {"type": "str", "required": True},
             "channels": {"type": "list", "elements": "str", "default": []},
         },

@@ -30,7 +30,7 @@ options:
   executable:
     description:
       - Path of the one to use. Empty means that it is looked for.
-    type: str
+    type: path
     default: ""
   checksums:
     description:
@@ -113,12 +113,12 @@ def main() -> None:
         argument_spec={
             "home": {"type": "path", "required": True},
             "method": {"type": "str", "choices": ["auto", "existing", "installer"], "default": "auto"},
-            "executable": {"type": "str", "default": ""},
+            "executable": {"type": "path", "default": ""},
             "checksums": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
-    home, executable = module.params["home"], os.path.expanduser(module.params["executable"])
+    home, executable = module.params["home"], module.params["executable"]
     found = conda_engines.survey(home)
     named = conda_engines.look(executable) if executable else None
     if named and named.executable not in [engine.executable for engine in found]:
