@@ -69,11 +69,26 @@ def give_open(descriptor: int, owner: tuple[int, int] | None) -> None:
 
 
 def _drop_half_written(folder: str, name: str) -> None:
-    """Remove what processes left of a file that were killed while they wrote it."""
+    """Remove what processes left of a file that were killed while they wrote it: nobody holds its lock any more."""
     for path in glob.glob(os.path.join(glob.escape(folder), f".{glob.escape(name)}.*.new")):
-        if not os.path.exists(f"/proc/{path.split('.')[-2]}"):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.unlink(path)
+            finally:
+                os.close(descriptor)
+
+
+def _open_new(path: str) -> int:
+    """Create a file and hold its lock, which tells others that somebody still writes it."""
+    while True:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.lstat(path).st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        os.close(descriptor)  # somebody took it for left behind, before it was locked
 
 
 def write_file(path: str, data: bytes, owner: tuple[int, int] | None = None) -> None:
@@ -84,13 +99,13 @@ def write_file(path: str, data: bytes, owner: tuple[int, int] | None = None) -> 
         os.unlink(temporary)
     _drop_half_written(folder, name)
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        descriptor = _open_new(temporary)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             give_open(descriptor, owner)
             os.fsync(descriptor)
-        os.rename(temporary, path)
+            os.rename(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(temporary)

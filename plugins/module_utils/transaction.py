@@ -380,9 +380,12 @@ class Transaction(StateFolder):
                 raise
             return recovered
 
-    def _forget_bare(self) -> None:
-        """Remove what is left of transactions whose trees are gone."""
-        current = self._read()["transaction"]["id"]
+    def _forget_bare(self, current: str) -> None:
+        """Remove what is left of transactions whose trees are gone.
+
+        At the last moment, so that a begin that is refused leaves their evidence; and before the environment may be
+        changed in place, after which its inode number would lie about whose baseline it is.
+        """
         for identifier in self._identifiers():
             if identifier != current and not folder_inode(self._tree(identifier)):
                 clone.remove(self._folder(identifier), self.held)
@@ -532,7 +535,6 @@ class Transaction(StateFolder):
             if isinstance(error, Refused):
                 raise
             raise Refused(f"begin failed and was undone, {self.environment} is as it was: {error}") from None
-        self._forget_bare()
 
     def _before(self, record: Record) -> Record | None:
         """The record of the transaction before an unfinished one."""
@@ -610,6 +612,7 @@ class Transaction(StateFolder):
         inodes = {"baseline_ino": folder_inode(self.environment), "result_ino": folder_inode(self._tree(identifier))}
         if record["strategy"] == "in_place":
             inodes = {"baseline_ino": inodes["result_ino"], "result_ino": inodes["baseline_ino"]}
+        self._forget_bare(identifier)
         # A baseline that a power cut takes away would be none, so it is on disk before anybody may change the other.
         exchange.sync_filesystem(self.state_dir)
         self._put_meta({**meta, **inodes})

@@ -237,6 +237,23 @@ def test_a_begin_that_is_refused_leaves_the_evidence_of_the_last_baseline(bench:
     assert f"{SITE}/tool/data.bin: missing" in bench.work().prove()["differences"]
 
 
+def test_what_was_edited_in_place_is_no_baseline_of_an_earlier_begin_that_came_to_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "in_place")
+    with pytest.MonkeyPatch.context() as patched:
+
+        def kill(*arguments: Any) -> None:
+            raise Killed
+
+        patched.setattr(transaction.clone, "make", kill)
+        with pytest.raises(Killed):
+            bench.work().begin()
+    bench.work(owner=NEXT).begin()
+    bench.change()
+    bench.work(owner={**RUN, "boot": "b3"}).recover()
+    assert bench.is_baseline()
+    assert bench.leftovers() == []
+
+
 @pytest.mark.parametrize("spoilt", ["no inode", "inventory"])
 def test_what_was_replaced_outlives_a_proof_that_does_not_come_to_its_end(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, spoilt: str
