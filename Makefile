@@ -86,7 +86,8 @@ test-offline: env ## Make a bundle, and install the whole stack from it in a net
 
 .PHONY: test-gpu
 test-gpu: ## On a GPU host without network: FlashInfer on clones of the PyTorch environment found there, from WHEELS
-	python3 tests/gpu/run.py "$(WHEELS)" "$(OUT)" $(if $(FI_METHOD),--method $(FI_METHOD)) $(if $(FI_VERSION),--flashinfer $(FI_VERSION))
+	@[ -n "$(WHEELS)" ] && [ -n "$(OUT)" ] || { echo 'test-gpu: expected WHEELS=folder OUT=folder' >&2; exit 2; }
+	PATH="$${PATH#*:}" python3 tests/gpu/run.py "$(WHEELS)" "$(OUT)" $(if $(ENVIRONMENT),--environment "$(ENVIRONMENT)") $(if $(FI_METHOD),--method $(FI_METHOD)) $(if $(FI_VERSION),--flashinfer $(FI_VERSION))
 
 .PHONY: test-hostile
 test-hostile: env ## Requests that must be refused, with the real uv and package index

@@ -85,7 +85,12 @@ def run(
         for file in (log, source):
             if file:
                 file.close()
-    return Result(argv, process.returncode, stdout, stderr, time.monotonic() - started, timed_out)
+    rc = -signal.SIGKILL if process.returncode is None else process.returncode
+    return Result(argv, rc, stdout, stderr, time.monotonic() - started, timed_out)
+
+
+# What is killed may not end: a call into a driver that hangs, or a child in a session of its own that holds the pipe.
+_LAST_SECONDS = 5
 
 
 def _wait(process: subprocess.Popen, stdin: str, timeout: float) -> tuple[bool, str, str]:
@@ -94,7 +99,10 @@ def _wait(process: subprocess.Popen, stdin: str, timeout: float) -> tuple[bool, 
         return False, *process.communicate(stdin, timeout=timeout)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        return True, *process.communicate()
+        try:
+            return True, *process.communicate(timeout=_LAST_SECONDS)
+        except subprocess.TimeoutExpired:
+            return True, "", ""
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -297,6 +297,11 @@ def kernel_source(
     lacks = [*found["missing"], *([found["mismatch"]] if found["mismatch"] else [])]
     if not lacks:
         return "compiler", f"nvcc {found['nvcc_version']} compiles the kernels at their first call"
+    if is_packed(modules) and asks_nvcc:
+        lacks.append(
+            f"a kernel pack is placed, but FlashInfer {own} asks nvcc for its version before it takes one: put any "
+            f"nvcc on PATH, or take {PACK_WITHOUT_NVCC} or newer"
+        )
     return "nowhere", "; ".join(lacks)
 
 

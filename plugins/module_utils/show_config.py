@@ -10,6 +10,7 @@ are out.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -84,7 +85,8 @@ def ask(stage: Stage, folder: str, env: dict[str, str], timeout: float, argv: li
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=5)  # what hangs in a driver does not end
     if not outcome:
         said = [line for line in _COLOURS.sub("", _read(stderr)).splitlines() if line.strip()]
         outcome = f"ended with exit code {process.returncode}" + (f": {said[-1].strip()}" if said else "")

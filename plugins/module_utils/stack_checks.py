@@ -263,7 +263,7 @@ class Checks:
             lacks_nvcc = show_config.lacks_nvcc(config.outcome)
             if lacks_nvcc and not self.gpu:
                 return NOT_RUN, "show-config needs nvcc, and there is none here (no GPU either)", seen
-            if lacks_nvcc and (self._sampler_is_off() or flashinfer_install.is_packed(self._placed_kernels())):
+            if lacks_nvcc and (self._flashinfer_is_off() or self._compiled_already(None)):
                 return NOT_RUN, "show-config needs nvcc, and there is none here; OlmOCR starts without one", seen
             return FAILED, f"show-config {config.outcome}", seen
         wrong = []
@@ -291,14 +291,27 @@ class Checks:
         wrong = f"FlashInfer would compile with nvcc {version}" if version else "FlashInfer finds no nvcc"
         if not self.gpu:
             return NOT_RUN, f"no GPU here, so nothing is compiled ({wrong}; a GPU host needs CUDA {wanted})", seen
-        if self._sampler_is_off():
+        if self._flashinfer_is_off():
             return NOT_RUN, f"{wrong}; vllm's FlashInfer sampler is switched off, so that OlmOCR starts", seen
-        if flashinfer_install.is_packed(self._placed_kernels()):
-            return NOT_RUN, f"{wrong}; the kernels come from a kernel pack", seen
+        already = self._compiled_already(version)
+        if already:
+            return NOT_RUN, f"{wrong}; {already}", seen
         return FAILED, f"{wrong}, expected CUDA {wanted}: OlmOCR's vllm compiles kernels when it starts", seen
 
-    def _sampler_is_off(self) -> bool:
-        return self.env.get(activation.SAMPLER) == "0"
+    def _flashinfer_is_off(self) -> bool:
+        """Whether vllm starts without FlashInfer: its sampler is off, and its attention is not taken, as on 10.0."""
+        devices = [device for probed in self.probed.values() for device in probed.seen.get("devices", [])]
+        capability = devices[0].rpartition(" ")[2] if devices else ""
+        vllm, own = self._version("vllm") or "", self._version("flashinfer-python") or ""
+        uses = flashinfer_install.vllm_use(vllm, own, capability, self.env)
+        return self.env.get(activation.SAMPLER) == "0" and uses["attention"] != "FLASHINFER"
+
+    def _compiled_already(self, nvcc: str | None) -> str:
+        """Where the kernels come from if not from a compiler, in words; "" where they have to be compiled."""
+        versions, wrong = flashinfer_install.packages(self.installed)
+        compiler = {"nvcc_problem": "" if nvcc else "none", "missing": ["nvcc"], "mismatch": ""}
+        source, why = flashinfer_install.kernel_source(versions, not wrong, self._placed_kernels(), compiler)
+        return why if source in ("pack", "jit_cache") else ""
 
     def _placed_kernels(self) -> list[dict]:
         own = self.installed.get("flashinfer-python")
@@ -315,8 +328,8 @@ class Checks:
         kernels = [name for name in gpu_kernels.KERNELS if not name.startswith("flashinfer_")]
         left_out = ""
         if "flashinfer-python" in self.installed:
-            if self._sampler_is_off():
-                left_out = "FlashInfer's are left out: nothing here can compile them, and vllm does not use them"
+            if self._flashinfer_is_off():
+                left_out = "FlashInfer's are left out, as vllm's FlashInfer sampler is switched off in its start file"
             else:
                 kernels = list(gpu_kernels.KERNELS)
         if self.check_mode:
@@ -345,7 +358,7 @@ class Checks:
             },
         }
         status = smoke.overall(entries)
-        return (status, "", seen) if status == PASSED else (status, smoke.summary(entries), seen)
+        return (status, left_out, seen) if status == PASSED else (status, smoke.summary(entries), seen)
 
     def _cuda_runtime(self, item: dict) -> tuple[str, str, dict]:
         majors = [{path.rpartition(".so.")[2].split(".")[0]: path for path in loaded} for loaded in self.runtimes]
@@ -383,6 +396,8 @@ class Checks:
                 return f"needs {verdict.name}, which failed"
         if "olmocr" not in self.installed:
             return "OlmOCR is not installed here"
+        if item["server"] and self.check_mode:
+            return f"{CHECK_MODE}send a page to {item['server']}"
         if item["server"]:
             return None
         if not self.gpu:

@@ -293,7 +293,7 @@ def judge_compiling(found: dict) -> tuple[list[str], list[str]]:
     )
     packed = source in ("pack", "jit_cache")
     if mismatch:
-        problems.append(mismatch)
+        (remarks if packed or found["gpu"].absent else problems).append(mismatch)
     if missing and packed:
         remarks += [f"only packed kernels can be used: {text}" for text in missing]
     elif missing and found["gpu"].absent:

@@ -387,7 +387,13 @@ def read_arguments() -> None:
     options.accept_unmet = [name for name in options.accept_unmet.split(",") if name]
     options.wheels, options.out = os.path.abspath(options.wheels), os.path.abspath(options.out)
     python = os.path.join(options.environment, "bin", "python")
-    options.torch, options.cuda = json.loads(run([python, "-c", ASK_TORCH], stdout=subprocess.PIPE).stdout)
+    asked = subprocess.run([python, "-c", ASK_TORCH], capture_output=True, text=True)
+    if asked.returncode:
+        found = (asked.stderr.strip().splitlines() or ["nothing"])[-1]
+        raise SystemExit(
+            f"expected PyTorch in {options.environment}, found: {found}; name its prefix with --environment"
+        )
+    options.torch, options.cuda = json.loads(asked.stdout)
     with open("/etc/os-release", encoding="utf-8") as file:
         release = dict(line.rstrip("\n").replace('"', "").split("=", 1) for line in file if "=" in line)
     options.distribution = f"{release['ID']}-{release['VERSION_ID']}"
