@@ -506,6 +506,62 @@ def test_document_without_poppler(environment: Environment, tmp_path: Path, monk
 # --- the smoke kernels ---
 
 
+def switched_off(environment: Environment) -> None:
+    file = Path(environment.prefix) / "etc/ocrfleet/flashinfer.env"
+    file.parent.mkdir(parents=True)
+    file.write_text("VLLM_USE_FLASHINFER_SAMPLER=0\n")
+
+
+@pytest.mark.parametrize(
+    ("packages", "off", "capability", "status", "says"),
+    [
+        ({}, False, "8, 9", "failed", "OlmOCR's vllm compiles kernels when it starts"),
+        ({}, True, "8, 9", "not_run", "sampler is switched off, so that OlmOCR starts"),
+        # There vllm 0.11.0 takes FlashInfer's attention, whatever the sampler does.
+        ({}, True, "10, 0", "failed", "OlmOCR's vllm compiles kernels when it starts"),
+        ({"flashinfer-jit-cache": "0.5.3+cu128"}, False, "8, 9", "not_run", "holds the kernels compiled"),
+        ({"flashinfer-jit-cache": "0.5.2+cu128"}, False, "8, 9", "failed", "finds no nvcc"),
+    ],
+)
+def test_no_nvcc_is_a_failure_where_something_has_to_be_compiled(
+    environment: Environment,
+    tmp_path: Path,
+    packages: dict[str, str],
+    off: bool,
+    capability: str,
+    status: str,
+    says: str,
+) -> None:
+    checks = with_show_config(environment, SHOW_CONFIG_0_5.format(nvcc="12.8"), "", version="0.5.3")
+    (environment.site / "torch.py").write_text(TORCH + WORKING_CUDA.replace("8, 9", capability))
+    environment.add("vllm", "0.11.0", "vllm")
+    for name, version in packages.items():
+        environment.add(name, version, name.replace("-", "_"))
+    if off:
+        switched_off(environment)
+    cuda = check("gpu", "cuda")
+    verdict = run(environment, tmp_path, [checks[0], cuda, *checks[1:]], GPU)["cuda_compiler"]
+    assert (verdict.status, says in verdict.reason) == (status, True), verdict.reason
+
+
+def test_a_smoke_that_left_kernels_out_says_so(
+    environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment.add("flashinfer-python", "0.3.1", "flashinfer")
+    switched_off(environment)
+
+    def attempt(stage: Any, request: dict, folder: str, timeout: int, env: dict) -> Any:
+        events = [{"event": "device", "device": "NVIDIA L4", "capability": "8.9"}]
+        for kernel in request["kernels"]:
+            good = {"status": "passed", "origin": "builtin", "first_call_seconds": 0, "median_ms": 0, "error": 0}
+            events += [{"event": "begin", "kernel": kernel}, {"event": "result", "kernel": kernel, **good}]
+        return events, commands.Result(["python"], 0, "", "", 1.0)
+
+    monkeypatch.setattr(stack_checks.smoke, "attempt", attempt)
+    verdict = run(environment, tmp_path, [check("smoke", env={})], GPU)["smoke"]
+    assert (verdict.status, "FlashInfer's are left out" in verdict.reason) == ("passed", True)
+
+
 @pytest.mark.parametrize(
     ("sampler", "kernels"), [("", 6), ("VLLM_USE_FLASHINFER_SAMPLER=1\n", 6), ("VLLM_USE_FLASHINFER_SAMPLER=0\n", 3)]
 )
