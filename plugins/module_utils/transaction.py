@@ -214,6 +214,8 @@ class Transaction(StateFolder):
             if error.newer:
                 raise Refused(f"the journal {self.journal_path} is left alone: {error}") from None
             record = self._rebuild(str(error))
+            if record and record["state"] == "promoted":
+                self._put_meta({**self._known(record), "promoted": True})  # a kill may have come before that was noted
             kept = f"{self.journal_path}.unreadable-{int(time.time())}"
             os.rename(self.journal_path, kept)
             self._write(record, None)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -199,6 +200,17 @@ def test_a_journal_unreadable_in_the_middle_of_a_restore_blocks_nothing(bench: B
     assert "finished the restore" in bench.work(owner=NEXT).recover()["done"]
     assert bench.is_baseline()
     assert bench.state == "restored"
+
+
+def test_a_promotion_found_without_its_journal_is_noted_as_one(bench: Bench) -> None:
+    bench.work().begin()
+    bench.change()
+    killed(lambda: bench.work().promote(), exchanged=True)
+    Path(bench.work().journal_path).write_bytes(b"garbage")
+    bench.work(owner=NEXT).recover()
+    meta = Path(bench.work().state_dir) / "transactions" / bench.work().describe()["id"] / "meta.json"
+    assert json.loads(meta.read_text())["promoted"] is True
+    assert bench.state == "promoted"
 
 
 def test_a_begin_that_fails_makes_no_step_forward_of_the_way_back(
