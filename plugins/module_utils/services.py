@@ -45,6 +45,11 @@ def _settled(unit: str, settle: float) -> str:
     return state
 
 
+def failures(told: list[dict[str, Any]]) -> list[str]:
+    """The errors of what `restart` gives, each with its unit."""
+    return [f"{unit['name']}: {unit['error']}" for unit in told if unit["error"]]
+
+
 def restart(units: list[str], settle: float = SETTLE, steady: float = STEADY) -> list[dict[str, Any]]:
     """Restart each unit; for each its name, state, and the error that an operator has to know, or "".
 

@@ -306,7 +306,7 @@ class Transaction(StateFolder):
         if record["state"] == "promoted":
             return self._finish_promotion(record, owner, self._known(record))
         units = ", ".join(record["services"])
-        failed = [f"{unit['name']}: {unit['error']}" for unit in self._restart(record) if unit["error"]]
+        failed = services.failures(self._restart(record))
         # The run that met this has failed with it; the baseline is in place, and nothing better is to be had.
         record["services"] = []
         self._write(record, owner)
@@ -765,7 +765,7 @@ class Transaction(StateFolder):
         return told
 
     def _refuse_missing_services(self, record: Record, told: list[dict[str, Any]]) -> None:
-        failed = [f"{unit['name']}: {unit['error']}" for unit in told if unit["error"]]
+        failed = services.failures(told)
         if failed:
             raise ServicesMissing(
                 f"{self.environment} is in state {record['state']}, but not every service came back: "
@@ -1009,8 +1009,8 @@ class Transaction(StateFolder):
             for identifier in gone:
                 # Whole or not at all: a tree that is half removed must not be listed as a baseline.
                 os.rename(self._folder(identifier), os.path.join(self._trash, f"{identifier}-{secrets.token_hex(4)}"))
+            gone += self._in(self._held_back)
             for folder in (self._trash, self._held_back):
-                gone += self._in(self._held_back) if folder == self._held_back else []
                 self._empty(folder)
             if body.get("owner"):
                 self._write(record or None, None)
