@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pip._internal.models.index import PyPI  # the default of the tools themselves, where no other is set
+
 
 class Index(http.server.BaseHTTPRequestHandler):
     """An index, and under any other path a git repository that asks for a password."""
@@ -33,7 +35,7 @@ class Index(http.server.BaseHTTPRequestHandler):
             body = "".join(self.link(file) for file in self.files(name)).encode()
             if not body and self.others:
                 self.send_response(302)
-                index = os.environ.get("UV_DEFAULT_INDEX", "https://pypi.org/simple").rstrip("/")
+                index = os.environ.get("UV_DEFAULT_INDEX", PyPI.simple_url).rstrip("/")
                 self.send_header("Location", f"{index}/{name}/")
             else:
                 self.send_response(200 if body else 404)
