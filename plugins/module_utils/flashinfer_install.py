@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, cuda_guard
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, cuda_guard, placed_kernels
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Distribution
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.flashinfer_policy import COMPANIONS
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.nvidia import version_key
@@ -277,8 +277,20 @@ def missing_for_compiling(compiler: Mapping[str, Any]) -> list[str]:
 
 
 def is_packed(modules: list[dict]) -> bool:
-    """Whether a kernel pack with the module that vllm needs at its start is placed."""
-    return any(module["origin"] == "pack" and module["name"] == START_MODULE for module in modules)
+    """Whether the module that vllm needs at its start is there compiled, of a kernel pack or FlashInfer's own wheel."""
+    known = (placed_kernels.PACK, placed_kernels.PACKAGE)
+    return any(module["origin"] in known and module["name"] == START_MODULE for module in modules)
+
+
+def unlisted(modules: list[dict]) -> str:
+    """What is wrong with modules that FlashInfer loads although they are of no pack; "" where there are none."""
+    found = [module["path"] for module in modules if module["origin"] == placed_kernels.UNLISTED]
+    if not found:
+        return ""
+    return (
+        f"expected only modules of a kernel pack, found {', '.join(found)}, which the manifest of no placed pack lists "
+        "with this checksum, and which FlashInfer loads all the same; place the pack again, or remove them"
+    )
 
 
 def kernel_source(
@@ -342,32 +354,31 @@ def linked_cudart(path: str) -> str:
 
 
 def compiled_modules(cache: str, package: str) -> list[dict]:
-    """The compiled kernels of the cache and of the package (a kernel pack), by name.
+    """The compiled kernels of the cache and of the package, by name; see `placed_kernels` for the origin of the latter.
 
     Caches are laid out as `<architecture>/cached_ops/<uri>/<uri>.so` in FlashInfer 0.3, later below the version.
     """
     found = []
-    for origin, pattern in (
-        ("cache", os.path.join(glob.escape(cache), "*", "cached_ops", "*", "*.so")),
-        ("cache", os.path.join(glob.escape(cache), "*", "*", "cached_ops", "*", "*.so")),
-        ("pack", os.path.join(glob.escape(package), "data", "aot", "*", "*.so")),
-    ):
-        for path in sorted(glob.glob(pattern)):
+    for pattern in ("*/cached_ops/*/*.so", "*/*/cached_ops/*/*.so"):
+        for path in sorted(glob.glob(os.path.join(glob.escape(cache), pattern))):
             name = os.path.basename(path)[: -len(".so")]
             if os.path.basename(os.path.dirname(path)) != name:
                 continue
-            above = os.path.relpath(path, cache).split(os.sep) if origin == "cache" else []
-            found.append(
-                {
-                    "name": name,
-                    "origin": origin,
-                    "path": path,
-                    "flashinfer": above[0] if len(above) == 5 else "",
-                    "architecture": above[-4] if above else "",
-                    "cudart": linked_cudart(path),
-                }
-            )
-    return found
+            above = os.path.relpath(path, cache).split(os.sep)
+            found.append(_module(name, "cache", path, above[0] if len(above) == 5 else "", above[-4]))
+    paths = placed_kernels.modules(package)
+    return found + [_module(name, origin, paths[name]) for name, origin in placed_kernels.origins(package).items()]
+
+
+def _module(name: str, origin: str, path: str, flashinfer: str = "", architecture: str = "") -> dict:
+    return {
+        "name": name,
+        "origin": origin,
+        "path": path,
+        "flashinfer": flashinfer,
+        "architecture": architecture,
+        "cudart": linked_cudart(path),
+    }
 
 
 # --- CUDA libraries ---------------------------------------------------------------------------------------------------

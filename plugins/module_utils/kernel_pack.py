@@ -18,7 +18,9 @@ import os
 import re
 import tarfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import placed_kernels
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.commands import Result
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.flashinfer_install import linked_cudart, release
 
@@ -29,6 +31,7 @@ NAMESPACE = "ocrfleet-kernel-pack"
 # What a pack's modules were built for; all of it must be the same where they are loaded.
 KEYS = ("flashinfer", "torch", "cuda", "python", "architecture", "machine")
 _NAME = re.compile(r"[A-Za-z0-9_]+")
+_AGAIN = "build the pack anew, or bring one that is whole"
 
 
 class Refused(Exception):
@@ -79,7 +82,10 @@ def compiled_names(said: str) -> list[str]:
     except (IndexError, ValueError):
         names = None
     if not isinstance(names, list) or not names:
-        raise Refused(f"expected the names of the compiled modules, found {said.strip()[-200:]!r}")
+        raise Refused(
+            f"expected the names of the compiled modules, found {said.strip()[-200:]!r}; FlashInfer printed something "
+            "else: see whether this release's modules can be compiled at all (docs/compatibility.md)"
+        )
     return names
 
 
@@ -118,7 +124,10 @@ def collect(paths: Mapping[str, str], bound_to: Mapping[str, str]) -> dict[str, 
         with open(path, "rb") as file:
             modules[name] = file.read()
     if not modules:
-        raise Refused("expected compiled modules, found none; run the FlashInfer kernels of gpu_smoke first")
+        raise Refused(
+            f"expected compiled modules of FlashInfer {bound_to['flashinfer']} for {bound_to['architecture']} in the "
+            "cache, found none; compile them first (state=compiled, with the same FLASHINFER_WORKSPACE_BASE)"
+        )
     return modules
 
 
@@ -145,27 +154,41 @@ def unpack(path: str, packed: bytes) -> tuple[dict, dict[str, bytes]]:
             content = {entry.name: archive.extractfile(entry) for entry in archive.getmembers() if entry.isreg()}
             files = {name: file.read() for name, file in content.items() if file is not None}
     except (OSError, tarfile.TarError, lzma.LZMAError, EOFError) as error:
-        raise Refused(f"{path} is no kernel pack: {error}") from error
-    try:
-        listed = json.loads(files.pop(MANIFEST))
-        modules = listed["modules"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise Refused(f"{path} is no kernel pack: expected {MANIFEST} with a list of modules") from error
-    if listed.get("format") != FORMAT:
-        raise Refused(f"{path}: expected a kernel pack of format {FORMAT}, found {listed.get('format')}; pack it again")
-    result = {}
-    for name, entry in modules.items():
-        if not _NAME.fullmatch(name):
-            raise Refused(f"{path}: {name!r} is no module's name")
+        raise Refused(f"{path}: expected a kernel pack, found no archive ({error}); {_AGAIN}") from error
+    listed = _read_manifest(path, files.pop(MANIFEST, None))
+    result: dict[str, bytes] = {}
+    for name, entry in listed["modules"].items():
         module = files.pop(f"{name}/{name}.so", None)
-        if module is None or sha256(module) != entry.get("sha256"):
-            raise Refused(
-                f"{path}: {name} is {'missing' if module is None else 'not what its checksum says'}; pack it again"
-            )
+        found = "nothing" if module is None else sha256(module)
+        if module is None or found != entry["sha256"]:
+            raise Refused(f"{path}: expected {name} with the checksum {entry['sha256']}, found {found}; {_AGAIN}")
         result[name] = module
     if files:
-        raise Refused(f"{path}: expected the modules of its manifest, found also {', '.join(sorted(files))}")
+        raise Refused(
+            f"{path}: expected the modules of its manifest alone, found also {', '.join(sorted(files))}; {_AGAIN}"
+        )
     return listed, result
+
+
+def _read_manifest(path: str, text: bytes | None) -> dict:
+    """The manifest as one of this format; `Refused` where it is anything else, whatever its types are."""
+    try:
+        listed = json.loads(text or b"")
+    except (ValueError, RecursionError) as error:
+        found = "none" if text is None else f"one that is no JSON ({error})"
+        raise Refused(f"{path}: expected a kernel pack's {MANIFEST}, found {found}; {_AGAIN}") from error
+    if not isinstance(listed, dict) or listed.get("format") != FORMAT:
+        found = str(listed.get("format") if isinstance(listed, dict) else type(listed).__name__)
+        raise Refused(f"{path}: expected a kernel pack of format {FORMAT}, found {found[:60]}; {_AGAIN}")
+    modules = listed.get("modules")
+    if not isinstance(modules, dict) or not modules:
+        raise Refused(f"{path}: expected modules by name in its {MANIFEST}, found {str(modules)[:60]!r}; {_AGAIN}")
+    for name, entry in modules.items():
+        if not _NAME.fullmatch(name):
+            raise Refused(f"{path}: expected a module's name of letters, digits and _, found {name[:60]!r}; {_AGAIN}")
+        if not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str):
+            raise Refused(f"{path}: expected the checksum sha256 of {name}, found {str(entry)[:60]!r}; {_AGAIN}")
+    return listed
 
 
 def mismatches(listed: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
@@ -175,30 +198,54 @@ def mismatches(listed: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     ]
 
 
-def to_place(modules: Mapping[str, bytes], folder: str) -> list[str]:
-    """The modules that are not in `folder` as they should be."""
-    missing = []
-    for name, content in modules.items():
-        try:
-            with open(os.path.join(folder, name, f"{name}.so"), "rb") as file:
-                if file.read() == content:
-                    continue
-        except OSError:
-            pass
-        missing.append(name)
-    return missing
+@dataclass(frozen=True)
+class Placing:
+    """What placing a pack changes in the package `flashinfer`: modules written, modules removed, the manifest."""
+
+    written: tuple[str, ...]
+    removed: tuple[str, ...]
+    manifest: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.written or self.removed or self.manifest)
 
 
-def place(modules: Mapping[str, bytes], names: list[str], folder: str) -> None:
-    """Write modules to where FlashInfer looks for them, each by an atomic rename.
+def to_place(listed: Mapping, modules: Mapping[str, bytes], package: str) -> Placing:
+    """What has to change so that these modules, and no others, lie where FlashInfer loads them."""
+    own = placed_kernels.of_package(package)
+    if own:
+        raise Refused(
+            f"expected a FlashInfer without compiled modules of its own, found {', '.join(own)} in its RECORD; do "
+            "without a pack (kernel_pack_file empty, kernel_pack_build false), or install FlashInfer from a wheel "
+            "that has no kernels"
+        )
+    paths = placed_kernels.modules(package)
+    return Placing(
+        written=tuple(
+            name
+            for name, content in modules.items()
+            if name not in paths or placed_kernels.digest(paths[name]) != sha256(content)
+        ),
+        removed=tuple(placed_kernels.leftovers(package, list(modules))),
+        manifest=placed_kernels.manifest(package) != listed,
+    )
 
-    A file is never written in place: in a candidate it may be a hard link to the file that services use.
-    """
-    for name in names:
-        target = os.path.join(folder, name, f"{name}.so")
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        with open(f"{target}.new", "wb") as file:
-            file.write(modules[name])
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(f"{target}.new", target)
+
+def place(listed: Mapping, modules: Mapping[str, bytes], placing: Placing, package: str) -> None:
+    """Carry out what `to_place` found. The manifest comes last: until then nothing counts as of this pack."""
+    folder = placed_kernels.folder(package)
+    placed_kernels.remove(package, list(placing.removed))
+    for name in placing.written:
+        placed_kernels.write(os.path.join(folder, name, f"{name}.so"), modules[name])
+    if placing.manifest:
+        text = json.dumps(listed, indent=1, sort_keys=True) + "\n"
+        placed_kernels.write(os.path.join(folder, placed_kernels.MANIFEST), text.encode())
+
+
+def is_placed(package: str, here: Mapping[str, str]) -> bool:
+    """Whether a pack for what is here is placed, whole, and nothing beside it."""
+    listed = placed_kernels.manifest(package)
+    if not listed or mismatches(listed, here):
+        return False
+    origins = placed_kernels.origins(package)
+    return set(origins) == set(listed["modules"]) and set(origins.values()) == {placed_kernels.PACK}

@@ -284,6 +284,9 @@ class Checks:
         if values.get("nvcc found", "").lower() == "no":
             version = None
         seen = {"version": version, "home": values.get("cuda_home"), "torch": wanted}
+        unlisted = flashinfer_install.unlisted(self._placed_kernels())
+        if unlisted:
+            return FAILED, unlisted, seen
         if wanted is None:
             return NOT_RUN, "PyTorch does not say which CUDA it was built for", seen
         if version and version.split(".")[0] == wanted.split(".")[0]:

@@ -150,7 +150,7 @@ compiler:
     ready: true
 compiled_modules:
   description:
-    - The kernels that are compiled already, in the cache or from a kernel pack, each with C(name), C(origin), C(path),
+    - The kernels that are compiled already, each with C(name), C(origin), C(path),
       C(architecture), the C(flashinfer) version of its folder and the major version of the C(cudart) that it loads.
   returned: always
   type: list
@@ -310,6 +310,7 @@ def judge_compiling(found: dict) -> tuple[list[str], list[str]]:
                 "OlmOCR would not start: vllm compiles FlashInfer's sampling module at every start; mend the above, "
                 "install a kernel pack, or set VLLM_USE_FLASHINFER_SAMPLER=0"
             )
+    problems += [text for text in (flashinfer_install.unlisted(found["compiled_modules"]),) if text]
     for module in found["compiled_modules"]:
         if cuda and module["cudart"] and module["cudart"] != cuda.split(".")[0]:
             problems.append(

@@ -29,7 +29,8 @@ options:
       - V(compiled) compiles what OlmOCR's model needs (paged decode and prefill, sampling) into FlashInfer's cache. The
         GPU is not used. M(ocrfleet.gpu_stack.gpu_smoke) then proves on a GPU that the numbers are right.
       - V(packed) makes the pack of the modules in the cache.
-      - V(placed) places the pack's modules in the environment.
+      - V(placed) places the pack's modules in the environment, with the pack's manifest beside them, and removes every
+        other module from that folder. FlashInfer loads what lies there, whoever put it there.
     type: str
     choices: [named, compiled, packed, placed]
     required: true
@@ -123,6 +124,13 @@ wanted:
   description: Whether a pack would be used here. With a matching flashinfer-jit-cache, or on another GPU, it is not.
   returned: O(state=named)
   type: bool
+placed:
+  description:
+    - Whether a pack that fits is placed already, with its manifest beside its modules, each of them as the manifest
+      says, and no other module there.
+  returned: O(state=named)
+  type: bool
+  sample: false
 why_not:
   description: Why no pack can be made here, or why none is wanted.
   returned: O(state=named)
@@ -176,6 +184,17 @@ written:
   type: list
   elements: str
   sample: [sampling]
+removed:
+  description: The modules of no pack that were removed, or would be. FlashInfer would have loaded them.
+  returned: O(state=placed)
+  type: list
+  elements: str
+  sample: []
+differs:
+  description: Whether anything in the environment was, or would be, written or removed.
+  returned: O(state=placed)
+  type: bool
+  sample: true
 needs_nvcc:
   description: Whether this FlashInfer wants an nvcc that tells its version, even with a pack.
   returned: success
@@ -197,9 +216,15 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     flashinfer_install,
     kernel_compile,
     kernel_pack,
+    placed_kernels,
     smoke,
     ssh_signature,
     staging,
+)
+
+_AFTER_COMPILING = (
+    "Mend what the compiler names (MAX_JOBS in env bounds its memory, compile_timeout its time), or place a pack that "
+    "another host compiled"
 )
 
 
@@ -268,12 +293,15 @@ def named(host: Host) -> dict:
     _versions, wrong = flashinfer_install.packages(host.installed)
     if "flashinfer-jit-cache" in host.installed and not wrong:
         unwanted = "flashinfer-jit-cache is installed and holds the kernels compiled"
+    elif placed_kernels.of_package(host.package):
+        unwanted = "the installed wheel of flashinfer-python has kernels compiled in it"
     elif host.gpu not in ("", host.bound_to["architecture"]):
         unwanted = f"the GPU here is of architecture {host.gpu}"
     return {
         "changed": False,
         "can_compile": compiler["ready"],
         "wanted": not unwanted,
+        "placed": kernel_pack.is_placed(host.package, host.bound_to),
         "why_not": unwanted or lacking(compiler),
         "cuda_home": compiler["cuda_home"],
     }
@@ -283,7 +311,10 @@ def compiled(host: Host, timeout: int, check_mode: bool) -> dict:
     """Compile what the model needs; what is compiled already stays as it is."""
     compiler = host.compiler()
     if not compiler["ready"]:
-        raise kernel_pack.Refused(f"no kernel can be compiled here: {lacking(compiler)}")
+        raise kernel_pack.Refused(
+            f"expected a toolkit that compiles for CUDA {host.bound_to['cuda']}, found none that does: "
+            f"{lacking(compiler)}; or compile on a builder that has one, and place its pack here"
+        )
     script = os.path.join(host.scratch, "kernel_compile.py")
     with open(script, "w", encoding="utf-8") as file:
         file.write(smoke.program(kernel_compile))
@@ -299,7 +330,8 @@ def compiled(host: Host, timeout: int, check_mode: bool) -> dict:
     result = host.stage.run(argv, timeout=timeout, env=env, cwd=host.scratch)
     if not result.ok:
         raise kernel_pack.Refused(
-            f"expected the kernels to compile with {compiler['nvcc']}: {kernel_pack.compile_complaint(result)}"
+            f"expected the kernels to compile with {compiler['nvcc']} within {timeout} s, found: "
+            f"{kernel_pack.compile_complaint(result)}\n{_AFTER_COMPILING}"
         )
     new = sorted(set(kernel_pack.compiled_names(result.stdout)) - set(before))
     return {
@@ -337,29 +369,45 @@ def signer(content: bytes, path: str, signature: str, keys: list[str], scratch: 
         )
     except ssh_signature.Unsigned as error:
         raise kernel_pack.Refused(
-            f"{path}: {error}; sign it with ssh-keygen -Y sign -n {kernel_pack.NAMESPACE} -f KEY PACK"
+            f"{path}: {error}; have it signed with ssh-keygen -Y sign -n {kernel_pack.NAMESPACE} -f KEY PACK by a "
+            "key of public_keys, or trust the key that signed it"
         ) from None
 
 
 def placed(host: Host, path: str, signature: str, keys: list[str], check_mode: bool) -> dict:
     content = read(path)
+    if not content:
+        raise kernel_pack.Refused(
+            f"expected the kernel pack {kernel_pack.file_name(host.bound_to)} at {path}, found no file with "
+            "content that this user can read; bring it there first (state=packed makes it)"
+        )
     signed_by = signer(content, path, signature, keys, host.scratch)
     listed, modules = kernel_pack.unpack(path, content)
     differs = kernel_pack.mismatches(listed, host.bound_to)
     if host.gpu not in ("", host.bound_to["architecture"]):
         differs.append(f"architecture: the GPU here has {host.gpu}")
     if differs:
-        raise kernel_pack.Refused(f"{path} was built for something else: {'; '.join(differs)}")
+        raise kernel_pack.Refused(
+            f"{path} was built for something else: {'; '.join(differs)}; build "
+            f"{kernel_pack.file_name(host.bound_to)} and place that one"
+        )
     if "flashinfer-jit-cache" in host.installed:
         raise kernel_pack.Refused(
             "expected no flashinfer-jit-cache, found it installed: FlashInfer then looks for compiled modules there "
             "and nowhere else; remove it or do without a pack"
         )
-    folder = os.path.join(host.package, "data", "aot")
-    written = kernel_pack.to_place(modules, folder)
+    # Who signed it is part of what is placed, so that a signature that came later is a change.
+    beside = {**listed, "signed_by": signed_by}
+    placing = kernel_pack.to_place(beside, modules, host.package)
     if not check_mode:
-        kernel_pack.place(modules, written, folder)
-    return {"signed_by": signed_by, **outcome(listed, content, sorted(modules), written)}
+        kernel_pack.place(beside, modules, placing, host.package)
+    return {
+        "signed_by": signed_by,
+        **outcome(listed, content, sorted(modules), list(placing.written)),
+        "changed": bool(placing),
+        "removed": list(placing.removed),
+        "differs": bool(placing),
+    }
 
 
 def outcome(listed: dict, content: bytes, modules: list[str], written: list[str]) -> dict:
@@ -391,12 +439,17 @@ def find_host(module: AnsibleModule, scratch: str) -> Host:
     probe = flashinfer_install.probe(stage, scratch, options["timeout"], env)
     if not probe["flashinfer"] or not probe["torch"]:
         why = probe["problem"] or probe["torch_problem"] or probe["flashinfer_problem"]
-        module.fail_json(msg=f"expected PyTorch and FlashInfer to import in {options['environment']}: {why}")
+        module.fail_json(
+            msg=f"expected PyTorch and FlashInfer to import in {stage.tree}, found: {why}; install them first (a "
+            "pack is bound to their versions), or mend the import"
+        )
     architecture = digits(options["architecture"] or probe["capability"])
     if not architecture.isdigit() or len(architecture) < 2:
         module.fail_json(
-            msg="expected a GPU or the option architecture, as in 90, found "
+            msg="expected a GPU that PyTorch can use, or its compute capability in the option architecture, as in "
+            "90, found "
             + (repr(options["architecture"]) if options["architecture"] else "neither")
+            + "; name the architecture of the hosts that the pack is for (nvidia-smi --query-gpu=compute_cap)"
         )
     bound_to = kernel_pack.kind(probe, python_tag(stage.tree), architecture, platform.machine())
     return Host(stage, distributions.installed(stage.tree), env, bound_to, digits(probe["capability"]), scratch)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import sys
 from pathlib import Path
 
@@ -148,6 +149,9 @@ def test_compiled_modules_of_cache_and_pack(tmp_path: Path) -> None:
         cache / "0.6.13/90a/cached_ops/page/page.so": b"\x7fELF libcudart.so.12\0",
         cache / "90/cached_ops/sampling/other.so": b"\x7fELF",
         package / "data/aot/norm/norm.so": b"",
+        package / "data/aot/page/page.so": b"by hand",
+        package / "data/aot/ocrfleet-pack.json": b'{"modules": {"norm": {"sha256": "%s"}}}'
+        % hashlib.sha256(b"").hexdigest().encode(),
     }
     for path, content in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,6 +161,7 @@ def test_compiled_modules_of_cache_and_pack(tmp_path: Path) -> None:
         ("sampling", "cache", "", "90", "13"),
         ("page", "cache", "0.6.13", "90a", "12"),
         ("norm", "pack", "", "", ""),
+        ("page", "unlisted", "", "", ""),
     ]
 
 
@@ -241,6 +246,26 @@ PACK = [{"name": "sampling", "origin": "pack", "path": "/e/sampling.so", "cudart
             {"compiled_modules": [{**PACK[0], "cudart": "13"}]},
             ["/e/sampling.so loads libcudart.so.13 beside PyTorch's CUDA 12.8"],
             [],
+        ),
+        (
+            {"compiled_modules": [{**PACK[0], "origin": "unlisted"}]},
+            ["expected only modules of a kernel pack, found /e/sampling.so"],
+            [],
+        ),
+        (
+            # Nobody vouches for the module: it is no reason to do without a compiler.
+            {"compiler": NO_NVCC, "compiled_modules": [{**PACK[0], "origin": "unlisted"}]},
+            ["nvcc: none", "OlmOCR would not start", "expected only modules of a kernel pack"],
+            [],
+        ),
+        (
+            {
+                "compiler": NO_NVCC,
+                "compiled_modules": [{**PACK[0], "origin": "package"}],
+                "packages.flashinfer-python": "0.6.13",
+            },
+            [],
+            ["only packed kernels can be used: nvcc: none"],
         ),
         ({"compiler.mismatch": "nvcc 13.0 does not match"}, ["nvcc 13.0 does not match"], []),
         (

@@ -8,12 +8,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import kernel_pack, staging
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import kernel_pack, placed_kernels, staging
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Distribution
 from ansible_collections.ocrfleet.gpu_stack.plugins.modules import kernel_pack as module
 
@@ -26,6 +27,9 @@ HERE = {
     "machine": "x86_64",
 }
 MODULES = {"sampling": b"\x7fELF libcudart.so.12\0", "page": b"\x7fELF"}
+
+
+AOT = "flashinfer/data/aot"
 
 
 def archive(files: dict[str, bytes]) -> bytes:
@@ -49,23 +53,99 @@ def test_there_and_back(tmp_path: Path) -> None:
     listed, modules = kernel_pack.unpack(str(path), content)
     assert modules == MODULES
     assert kernel_pack.mismatches(listed, HERE) == []
-    folder = str(tmp_path / "aot")
-    assert kernel_pack.to_place(modules, folder) == ["page", "sampling"]
-    kernel_pack.place(modules, ["page", "sampling"], folder)
-    assert kernel_pack.to_place(modules, folder) == []
-    assert (tmp_path / "aot" / "sampling" / "sampling.so").read_bytes() == MODULES["sampling"]
+    package = str(tmp_path / "flashinfer")
+    placing = kernel_pack.to_place(listed, modules, package)
+    assert placing == kernel_pack.Placing(("page", "sampling"), (), True)
+    kernel_pack.place(listed, modules, placing, package)
+    assert not kernel_pack.to_place(listed, modules, package)
+    assert (tmp_path / AOT / "sampling" / "sampling.so").read_bytes() == MODULES["sampling"]
     assert not list(tmp_path.rglob("*.new"))
+
+
+def place(tmp_path: Path) -> str:
+    """Place the pack of `MODULES` in a package; its path."""
+    package = str(tmp_path / "flashinfer")
+    listed = kernel_pack.manifest(MODULES, HERE)
+    kernel_pack.place(listed, MODULES, kernel_pack.to_place(listed, MODULES, package), package)
+    return package
+
+
+def lay(tmp_path: Path, name: str, content: bytes) -> Path:
+    """A module where FlashInfer loads it, as by hand."""
+    path = tmp_path / AOT / name / f"{name}.so"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
 
 
 def test_a_hard_link_keeps_its_content(tmp_path: Path) -> None:
     """In a candidate the file may be the one that services use."""
     live = tmp_path / "live.so"
     live.write_bytes(b"old")
-    (tmp_path / "aot" / "page").mkdir(parents=True)
-    os.link(live, tmp_path / "aot" / "page" / "page.so")
-    kernel_pack.place(MODULES, ["page"], str(tmp_path / "aot"))
+    (tmp_path / AOT / "page").mkdir(parents=True)
+    os.link(live, tmp_path / AOT / "page" / "page.so")
+    place(tmp_path)
     assert live.read_bytes() == b"old"
-    assert (tmp_path / "aot" / "page" / "page.so").read_bytes() == MODULES["page"]
+    assert (tmp_path / AOT / "page" / "page.so").read_bytes() == MODULES["page"]
+
+
+def test_what_lies_among_the_modules_and_is_of_no_pack_is_removed(tmp_path: Path) -> None:
+    """FlashInfer would load it beside the pack, whoever put it there."""
+    lay(tmp_path, "norm", b"unsigned")
+    outside = tmp_path / "elsewhere"
+    lay(tmp_path, "linked", b"").parent.rename(outside)
+    (tmp_path / AOT / "linked").symlink_to(outside)
+    package = place(tmp_path)
+    assert sorted(placed_kernels.origins(package)) == ["page", "sampling"]
+    assert (outside / "linked.so").exists(), "a link is removed, not what it leads to"
+
+
+@pytest.mark.parametrize(
+    ("change", "origins"),
+    [
+        (lambda _aot: None, {"page": "pack", "sampling": "pack"}),
+        (
+            lambda aot: (aot / "page/page.so").write_bytes(b"other"),
+            {"page": "unlisted", "sampling": "pack"},
+        ),
+        (lambda aot: (aot / "ocrfleet-pack.json").unlink(), {"page": "unlisted", "sampling": "unlisted"}),
+        (lambda aot: (aot / "ocrfleet-pack.json").write_text("["), {"page": "unlisted", "sampling": "unlisted"}),
+        (
+            lambda aot: (aot / "ocrfleet-pack.json").write_text('{"modules": {"page": 1}}'),
+            {"page": "unlisted", "sampling": "unlisted"},
+        ),
+    ],
+)
+def test_a_module_is_of_the_pack_only_as_the_manifest_beside_it_says(tmp_path: Path, change, origins) -> None:
+    package = place(tmp_path)
+    change(tmp_path / AOT)
+    assert placed_kernels.origins(package) == origins
+    assert kernel_pack.is_placed(package, HERE) is (set(origins.values()) == {"pack"})
+
+
+def test_a_pack_is_placed_whole_and_for_this_host_or_it_is_not(tmp_path: Path) -> None:
+    package = place(tmp_path)
+    assert not kernel_pack.is_placed(package, {**HERE, "torch": "2.9.0"})
+    (tmp_path / AOT / "page" / "page.so").unlink()
+    assert not kernel_pack.is_placed(package, HERE), "one is missing"
+    place(tmp_path)
+    lay(tmp_path, "norm", b"")
+    assert not kernel_pack.is_placed(package, HERE), "one is too many"
+
+
+def test_kernels_of_flashinfers_own_wheel_are_told_and_left_alone(tmp_path: Path) -> None:
+    lay(tmp_path, "norm", b"built in")
+    record = tmp_path / "flashinfer_python-0.3.1.dist-info" / "RECORD"
+    record.parent.mkdir()
+    record.write_text("flashinfer/__init__.py,sha256=x,1\nflashinfer/data/aot/norm/norm.so,sha256=x,8\n")
+    lay(tmp_path, "page", b"by hand")
+    package = str(tmp_path / "flashinfer")
+    assert placed_kernels.origins(package) == {"norm": "package", "page": "unlisted"}
+    with pytest.raises(
+        kernel_pack.Refused, match="expected a FlashInfer without compiled modules of its own, found norm"
+    ):
+        place(tmp_path)
+    assert (tmp_path / AOT / "norm" / "norm.so").exists()
 
 
 @pytest.mark.parametrize("key", kernel_pack.KEYS)
@@ -80,24 +160,33 @@ SO = {"sampling/sampling.so": MODULES["sampling"], "page/page.so": MODULES["page
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ({}, "expected manifest.json"),
-        ({"manifest.json": b"{"}, "expected manifest.json"),
-        ({"manifest.json": b"[]"}, "expected manifest.json"),
+        ({}, "expected a kernel pack's manifest.json, found none"),
+        ({"manifest.json": b"{"}, "expected a kernel pack's manifest.json, found one that is no JSON"),
+        ({"manifest.json": b"[" * 100_000}, "found one that is no JSON"),
+        ({"manifest.json": b"[]"}, "expected a kernel pack of format 1, found list"),
+        ({"manifest.json": b"null"}, "expected a kernel pack of format 1, found NoneType"),
         ({"manifest.json": listing(format=2), **SO}, "expected a kernel pack of format 1, found 2"),
-        ({"manifest.json": listing(), "page/page.so": MODULES["page"]}, "sampling is missing"),
-        ({"manifest.json": listing(), **SO, "page/page.so": b"changed"}, "page is not what its checksum says"),
-        ({"manifest.json": listing(modules={"../../evil": {"sha256": ""}})}, "'../../evil' is no module's name"),
+        ({"manifest.json": listing(format=[1]), **SO}, "expected a kernel pack of format 1, found [1]"),
+        ({"manifest.json": listing(), "page/page.so": MODULES["page"]}, "expected sampling with the checksum"),
+        ({"manifest.json": listing(), **SO, "page/page.so": b"changed"}, "expected page with the checksum"),
+        ({"manifest.json": listing(modules={"../../evil": {"sha256": ""}})}, "found '../../evil'"),
+        ({"manifest.json": listing(modules=["page"]), **SO}, "expected modules by name in its manifest.json"),
+        ({"manifest.json": listing(modules=None), **SO}, "expected modules by name in its manifest.json"),
+        ({"manifest.json": listing(modules={}), **SO}, "expected modules by name in its manifest.json"),
+        ({"manifest.json": listing(modules={"page": "x"}), **SO}, "expected the checksum sha256 of page, found 'x'"),
+        ({"manifest.json": listing(modules={"page": {"sha256": 1}}), **SO}, "expected the checksum sha256 of page"),
         ({"manifest.json": listing(), **SO, "../evil": b""}, "found also ../evil"),
     ],
 )
 def test_refused(files: dict[str, bytes], says: str) -> None:
-    with pytest.raises(kernel_pack.Refused, match=says.replace("[", r"\[")):
+    with pytest.raises(kernel_pack.Refused, match=re.escape(says)) as refused:
         kernel_pack.unpack("pack.tar", archive(files))
+    assert "build the pack anew" in str(refused.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive", kernel_pack.pack(MODULES, HERE)[:200]])
 def test_no_pack_at_all(content: bytes) -> None:
-    with pytest.raises(kernel_pack.Refused, match="/store/pack is no kernel pack"):
+    with pytest.raises(kernel_pack.Refused, match="/store/pack: expected a kernel pack, found no archive"):
         kernel_pack.unpack("/store/pack", content)
 
 
@@ -106,7 +195,7 @@ def test_modules_of_another_cuda_are_not_packed(tmp_path: Path) -> None:
     path.write_bytes(b"\x7fELF libcudart.so.13\0")
     with pytest.raises(kernel_pack.Refused, match="sampling: expected a module for CUDA 12.8, found .*libcudart.so.13"):
         kernel_pack.collect({"sampling": str(path)}, HERE)
-    with pytest.raises(kernel_pack.Refused, match="expected compiled modules, found none"):
+    with pytest.raises(kernel_pack.Refused, match="expected compiled modules of FlashInfer 0.6.13 .* found none"):
         kernel_pack.collect({}, HERE)
 
 
@@ -174,7 +263,7 @@ def test_a_trusted_signature_is_named_by_its_key(tmp_path: Path, keys: Path) -> 
 @pytest.mark.parametrize(
     ("how", "says"),
     [
-        ("unsigned", "expected a signature at .*pack.tar.xz.sig, found none; sign it with ssh-keygen -Y sign"),
+        ("unsigned", "expected a signature at .*pack.tar.xz.sig, found none; have it signed with ssh-keygen -Y sign"),
         ("by another key", "expected a signature by one of the trusted keys"),
         ("for something else", "expected a signature by one of the trusted keys"),
         ("changed after", "expected a signature by one of the trusted keys"),
@@ -234,4 +323,27 @@ def test_a_pack_is_placed_only_where_it_runs(tmp_path: Path, gpu: str, architect
             module.placed(host, str(pack), "", [], False)
         return
     assert module.placed(host, str(pack), "", [], False)["written"] == ["page", "sampling"]
-    assert module.placed(host, str(pack), "", [], False)["changed"] is False
+    again = module.placed(host, str(pack), "", [], False)
+    assert (again["changed"], again["differs"]) == (False, False)
+
+
+def test_what_placing_removes_is_told_before_it_is_done(tmp_path: Path) -> None:
+    pack = tmp_path / "pack.tar.xz"
+    pack.write_bytes(kernel_pack.pack(MODULES, HERE))
+    installed = {"flashinfer-python": Distribution("flashinfer-python", "0.6.13", str(tmp_path / "x"))}
+    host = module.Host(staging.Stage(str(tmp_path)), installed, {}, HERE, "", str(tmp_path))
+    left = lay(tmp_path, "norm", b"unsigned")
+    told = module.placed(host, str(pack), "", [], True)
+    assert (told["removed"], told["differs"], left.exists()) == (["norm"], True, True)
+    done = module.placed(host, str(pack), "", [], False)
+    assert (done["removed"], done["changed"], left.exists()) == (["norm"], True, False)
+    (tmp_path / AOT / "ocrfleet-pack.json").unlink()
+    assert module.placed(host, str(pack), "", [], False)["changed"], "modules of before, whose manifest is missing"
+
+
+def test_a_pack_that_is_not_there_is_told_by_the_name_it_should_have(tmp_path: Path) -> None:
+    host = module.Host(staging.Stage(str(tmp_path)), {}, {}, HERE, "", str(tmp_path))
+    with pytest.raises(
+        kernel_pack.Refused, match="expected the kernel pack flashinfer-0.6.13-.* at /none, found no file"
+    ):
+        module.placed(host, "/none", "", [], False)

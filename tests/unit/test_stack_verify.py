@@ -544,6 +544,18 @@ def test_no_nvcc_is_a_failure_where_something_has_to_be_compiled(
     assert (verdict.status, says in verdict.reason) == (status, True), verdict.reason
 
 
+def test_modules_of_no_pack_fail_the_checklist(environment: Environment, tmp_path: Path) -> None:
+    """FlashInfer loads them unasked, on hosts with and without a compiler."""
+    checks = with_show_config(environment, SHOW_CONFIG_0_3.format(nvcc="12.8"), "")
+    (tmp_path / "before").mkdir()
+    assert run(environment, tmp_path / "before", checks, GPU)["cuda_compiler"].status == "passed"
+    module = environment.site / "flashinfer/data/aot/sampling/sampling.so"
+    module.parent.mkdir(parents=True)
+    module.touch()
+    verdict = run(environment, tmp_path, checks)["cuda_compiler"]
+    assert (verdict.status, "expected only modules of a kernel pack" in verdict.reason) == ("failed", True)
+
+
 def test_a_smoke_that_left_kernels_out_says_so(
     environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

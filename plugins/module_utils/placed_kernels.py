@@ -1,0 +1,106 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What lies in the folder from which FlashInfer loads compiled modules unasked, and where each of them came from.
+
+FlashInfer takes `flashinfer/data/aot/<uri>/<uri>.so` wherever it is, and checks nothing. So the manifest of a pack lies
+beside its modules where it is placed, and a module counts as the pack's only while it is what the manifest says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import glob
+import hashlib
+import json
+import os
+import shutil
+from typing import Any
+
+MANIFEST = "ocrfleet-pack.json"
+# Where a module came from: a pack that is placed, the wheel of flashinfer-python itself, or nobody knows.
+PACK, PACKAGE, UNLISTED = "pack", "package", "unlisted"
+
+
+def folder(package: str) -> str:
+    """The folder of compiled modules of the package `flashinfer`, given by its path."""
+    return os.path.join(package, "data", "aot")
+
+
+def digest(path: str) -> str:
+    """The SHA-256 of a file, empty where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError:
+        return ""
+
+
+def manifest(package: str) -> dict[str, Any]:
+    """The manifest of the pack that is placed; an empty one where there is none, or none that can be read."""
+    try:
+        with open(os.path.join(folder(package), MANIFEST), encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get("modules"), dict) else {}
+
+
+def modules(package: str) -> dict[str, str]:
+    """The paths of the modules that FlashInfer would load, by name."""
+    found = {}
+    for path in sorted(glob.glob(os.path.join(glob.escape(folder(package)), "*", "*.so"))):
+        name = os.path.basename(path)[: -len(".so")]
+        if os.path.basename(os.path.dirname(path)) == name:
+            found[name] = path
+    return found
+
+
+def of_package(package: str) -> list[str]:
+    """The modules that flashinfer-python's own RECORD lists: its wheel was built with kernels in it."""
+    site, name = os.path.split(package)
+    found = []
+    for record in glob.glob(os.path.join(glob.escape(site), "flashinfer_python-*.dist-info", "RECORD")):
+        with contextlib.suppress(OSError, UnicodeDecodeError, csv.Error), open(record, encoding="utf-8") as file:
+            listed = [row[0].split("/") for row in csv.reader(file) if row]
+            found += [parts[3] for parts in listed if parts[:3] == [name, "data", "aot"] and parts[-1].endswith(".so")]
+    return sorted(set(found))
+
+
+def origins(package: str) -> dict[str, str]:
+    """Where each module came from, by name. One of the pack that was changed since is `UNLISTED`."""
+    listed, own = manifest(package).get("modules", {}), of_package(package)
+
+    def origin(name: str, path: str) -> str:
+        entry = listed.get(name)
+        if isinstance(entry, dict) and entry.get("sha256") == digest(path):
+            return PACK
+        return PACKAGE if name in own and entry is None else UNLISTED
+
+    return {name: origin(name, path) for name, path in modules(package).items()}
+
+
+def leftovers(package: str, wanted: list[str]) -> list[str]:
+    """The modules that are none of the wanted: FlashInfer would load them, whoever put them there."""
+    return sorted(set(modules(package)) - set(wanted))
+
+
+def remove(package: str, names: list[str]) -> None:
+    """Remove modules with their folders. A link is removed, not what it leads to."""
+    for name in names:
+        path = os.path.join(folder(package), name)
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+
+
+def write(path: str, content: bytes) -> None:
+    """Write a file by an atomic rename, never in place: in a candidate it may be a hard link to services' own."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(f"{path}.new", "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(f"{path}.new", path)
