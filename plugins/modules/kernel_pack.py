@@ -131,6 +131,11 @@ placed:
   returned: O(state=named)
   type: bool
   sample: false
+lacks:
+  description: What keeps a pack from being made here, with what to do. Empty where RV(can_compile).
+  returned: O(state=named)
+  type: str
+  sample: "ninja: expected it on PATH, found none; install the package ninja into the environment"
 why_not:
   description: Why no pack can be made here, or why none is wanted.
   returned: O(state=named)
@@ -302,6 +307,7 @@ def named(host: Host) -> dict:
         "can_compile": compiler["ready"],
         "wanted": not unwanted,
         "placed": kernel_pack.is_placed(host.package, host.bound_to),
+        "lacks": lacking(compiler),
         "why_not": unwanted or lacking(compiler),
         "cuda_home": compiler["cuda_home"],
     }

@@ -73,8 +73,8 @@ def test_check_mode_compiles_nothing_and_names_the_modules(tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("compiler", "more", "says"),
     [
-        ({"ready": False, "missing": ["nvcc: no CUDA toolkit"]}, {}, "no kernel can be compiled here: nvcc: no CUDA"),
-        ({"ready": False, "mismatch": "nvcc 13.0 does not match"}, {}, "compiled here: nvcc 13.0 does not match"),
+        ({"ready": False, "missing": ["nvcc: no CUDA toolkit"]}, {}, "none that does: nvcc: no CUDA"),
+        ({"ready": False, "mismatch": "nvcc 13.0 does not match"}, {}, "none that does: nvcc 13.0 does not match"),
         ({}, {"FAKE_COMPILE": "fail"}, "RuntimeError: Ninja build failed"),
         ({}, {"FAKE_COMPILE": "link"}, "/usr/bin/ld: cannot find -lcuda"),
         ({}, {"FAKE_COMPILE": "hang"}, "did not end within 2 s"),

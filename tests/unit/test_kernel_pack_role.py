@@ -1,0 +1,240 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who of a wave builds the pack, who gets it, and what is said where none comes.
+
+ansible-playbook, the role, its modules, ssh-keygen and the store are real; PyTorch, FlashInfer and the toolkit are
+stand-ins, whose compiler writes down that it was asked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+from made_environment import SITE, add_distribution
+
+ROOT = Path(__file__).resolve().parents[2]
+FAKE = Path(__file__).parent / "fixtures" / "gpu"
+PLAY = [
+    {
+        "hosts": "all",
+        "gather_facts": False,
+        "environment": {
+            "FAKE": "{{ fake }}",
+            "FAKE_COMPILE": "{{ fake_compile | default('') }}",
+            "CXX": "{{ cxx | default('c++') }}",
+            "CUDA_HOME": "/nonexistent",
+        },
+        "tasks": [
+            {
+                "block": [
+                    {"ansible.builtin.include_role": {"name": "ocrfleet.gpu_stack.kernel_pack"}},
+                    {
+                        "ansible.builtin.copy": {
+                            "content": "{{ {'due': __kernel_pack_due, 'placed': __kernel_pack_placed} | to_json }}",
+                            "dest": "{{ result }}",
+                        },
+                        "check_mode": False,
+                    },
+                ],
+                "rescue": [
+                    {
+                        "ansible.builtin.copy": {
+                            "content": "{{ {'failed': [ansible_failed_result.msg] | flatten | join(' ')} | to_json }}",
+                            "dest": "{{ result }}",
+                        },
+                        "check_mode": False,
+                    }
+                ],
+            }
+        ],
+    }
+]
+
+
+class Wave:
+    """Hosts of one play. `folder` holds their environments, the store, and one toolkit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.hosts, self.said = folder, {}, ""
+        self.store = folder / "store"
+        cuda = folder / "cuda"
+        for path in ("bin/nvcc", "include/curand.h", "include/cublasLt.h"):
+            (cuda / path).parent.mkdir(parents=True, exist_ok=True)
+            (cuda / path).write_text("#!/bin/sh\necho 'release 12.8, V12.8.61'\n")
+        (cuda / "bin/nvcc").chmod(0o755)
+
+    def add(self, name: str, gpu: bool = True, **settings: Any) -> None:
+        tree = self.folder / name
+        for kind in ("torch", "flashinfer"):
+            shutil.copytree(FAKE / f"fake_{kind}" / kind, tree / SITE / kind)
+        add_distribution(tree, "torch", "2.8.0", {})
+        add_distribution(tree, "flashinfer_python", "0.6.13", {})
+        programs = {"python": f'PYTHONPATH={tree / SITE} exec {sys.executable} "$@"', "ninja": "", "c++": ""}
+        for program, text in programs.items():
+            (tree / "bin").mkdir(exist_ok=True)
+            (tree / "bin" / program).write_text(f"#!/bin/sh\n{text}\n")
+            (tree / "bin" / program).chmod(0o755)
+        self.hosts[name] = {
+            "stack_environment": str(tree),
+            "kernel_pack_host_dir": str(self.folder / f"{name}-packs"),
+            "flashinfer_cuda_home": str(self.folder / "cuda"),
+            "fake": "" if gpu else "no_gpu",
+            "__stack_machine": {"machine": {"gpus": {"devices": ["a stand-in"] if gpu else []}}},
+            "result": str(self.folder / f"{name}.json"),
+            **settings,
+        }
+
+    def run(self, *arguments: str) -> dict[str, dict]:
+        """Run the role on all hosts; what it left behind, by host."""
+        common = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "kernel_pack_store": str(self.store),
+            "stack_bundle": "",
+            "stack_root": str(self.folder),
+            "__kernel_pack_placed": {},  # where nothing was
+        }
+        inventory, play = self.folder / "hosts.json", self.folder / "play.yml"
+        inventory.write_text(json.dumps({"all": {"vars": common, "hosts": self.hosts}}))
+        play.write_text(yaml.safe_dump(PLAY))
+        done = subprocess.run(
+            [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, *arguments, play],
+            cwd=self.folder,
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
+            },
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        self.said = done.stdout + done.stderr
+        return {name: self.result(name) for name in self.hosts}
+
+    def result(self, name: str) -> dict:
+        path = self.folder / f"{name}.json"
+        assert path.exists(), self.said
+        found = json.loads(path.read_text())
+        path.unlink()
+        return found
+
+    def compiled(self) -> list[str]:
+        """The hosts whose compiler was asked."""
+        return sorted({path.relative_to(self.folder).parts[0] for path in self.folder.rglob("sampling.json")})
+
+    def packs(self) -> list[str]:
+        return sorted(path.name for path in self.store.glob("*"))
+
+
+@pytest.fixture
+def wave(tmp_path: Path) -> Wave:
+    return Wave(tmp_path)
+
+
+def has_pack(wave: Wave, name: str) -> bool:
+    return (wave.folder / name / SITE / "flashinfer/data/aot/ocrfleet-pack.json").exists()
+
+
+def test_one_host_of_a_wave_builds_and_the_others_get_its_pack(wave: Wave) -> None:
+    wave.add("cannot", cxx="/none", kernel_pack_architecture="9.0")
+    wave.add("first", kernel_pack_architecture="9.0")
+    wave.add("second", kernel_pack_architecture="9.0")
+    found = wave.run()
+    assert not any("failed" in result for result in found.values()), found
+    assert wave.compiled() == ["first-packs"]
+    assert len(wave.packs()) == 1
+    assert all(has_pack(wave, name) for name in wave.hosts)
+
+
+def test_a_builder_that_fails_is_named_by_those_who_waited(wave: Wave) -> None:
+    wave.add("first", kernel_pack_architecture="9.0", fake_compile="fail")
+    wave.add("second", kernel_pack_architecture="9.0")
+    found = wave.run()
+    assert "Ninja build failed" in found["first"]["failed"]
+    assert re.search("expected flashinfer-0.6.13-.* from first, .* found none", found["second"]["failed"])
+
+
+HINDRANCES = {
+    "compiler": ({"cxx": "/none"}, "expected a toolkit that compiles for this PyTorch, found: C++ compiler: expected"),
+    "unsigned": (
+        {"kernel_pack_public_keys": ["ssh-ed25519 AAAA x"]},
+        "expected a private key in kernel_pack_signing_key",
+    ),
+    "no-key": ({"kernel_pack_signing_key": "/none"}, "expected the private key /none of kernel_pack_signing_key"),
+}
+
+
+def test_what_keeps_a_pack_from_being_built_is_said_before_anything_is_compiled(wave: Wave) -> None:
+    """It fails whoever asked for the pack by naming an architecture; other hosts go on without one, and are told."""
+    for name, (settings, _says) in HINDRANCES.items():
+        wave.add(name, **settings)
+        wave.add(f"{name}-asked", **settings, kernel_pack_architecture="9.0")
+    found = wave.run()
+    said = " ".join(wave.said.split())
+    for name, (_settings, says) in HINDRANCES.items():
+        assert says in found[f"{name}-asked"]["failed"]
+        assert f"Goes on without a kernel pack: {says}" in said
+        assert found[name] == {"due": False, "placed": {}}
+    assert wave.compiled() == []
+
+
+def test_a_signed_pack_is_built_signed_and_placed(wave: Wave) -> None:
+    key = wave.folder / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    public = key.with_suffix(".pub").read_text()
+    wave.add("one", kernel_pack_signing_key=str(key), kernel_pack_public_keys=[public], kernel_pack_architecture="9.0")
+    assert wave.run()["one"]["placed"]["signed_by"].startswith("SHA256:")
+    assert [name.endswith(".sig") for name in wave.packs()] == [False, True]
+
+
+def test_a_pack_is_due_where_none_that_fits_is_at_hand(wave: Wave) -> None:
+    """What the role flashinfer asks where the packages are as they should be."""
+    wave.add("one")
+    named = ("-e", "kernel_pack_architecture=9.0")
+    assert wave.run("--check")["one"]["due"] is True
+    assert wave.compiled() == []
+    wave.run(*named)
+    assert wave.run("--check")["one"]["due"] is False
+    shutil.rmtree(wave.store)
+    assert wave.run("--check")["one"]["due"] is False, "it is placed"
+    assert wave.run("--check", *named)["one"]["due"] is True, "the builder's store is to get one"
+
+
+def test_a_builder_alone_leaves_the_environment_as_it_is(wave: Wave) -> None:
+    wave.add("one", gpu=False, kernel_pack_architecture="9.0")
+    wave.add("nothing", gpu=False)
+    found = wave.run("-e", '{"__kernel_pack_only_builds": true}')
+    assert len(wave.packs()) == 1
+    assert not has_pack(wave, "one")
+    assert "expected a GPU, or kernel_pack_architecture" in found["nothing"]["failed"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "differs"),
+    [
+        ({}, False),
+        ({"__kernel_pack_due": True}, True),
+        ({"__kernel_pack_placed": {"differs": True, "written": []}}, True),
+        ({"__kernel_pack_placed": {"differs": False, "written": []}, "__kernel_pack_due": False}, False),
+        ({"__activation": {"written": ["etc/ocrfleet/flashinfer.env"]}}, True),
+    ],
+)
+def test_what_makes_a_transaction_worth_it_where_the_packages_are_there(facts: dict, differs: bool) -> None:
+    variables = yaml.safe_load((ROOT / "roles/flashinfer/vars/main.yml").read_text())
+    expression = trust_as_template(variables["__flashinfer_start_differs"])
+    asked = {"__activation": {}, "__kernel_pack_placed": {}, **facts}
+    assert Templar(loader=DataLoader(), variables=asked).template(expression) is differs
