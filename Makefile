@@ -5,7 +5,7 @@
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 FAULTS_KILLS ?= 25
 # What `make molecule` runs. The scenarios that are not here (ls molecule) have not passed from begin to end yet.
-SCENARIOS = pypi source constrained auto rollback brownfield conda
+SCENARIOS = pypi source constrained auto rollback brownfield conda cuda site
 STACK_ROOT ?= $(HOME)/.local/share/ocrfleet
 SITE_ARGS = $(if $(FI_METHOD),-e fi_method=$(FI_METHOD)) $(if $(filter command line environment,$(origin STACK_ROOT)),-e stack_root=$(STACK_ROOT)) $(ANSIBLE_ARGS)
 # What `make test` runs, cheapest first. A new part is a target below and its name here.

@@ -38,14 +38,17 @@ def python_tree(tree: Path) -> str:
     shutil.copytree("/usr/lib/python3.11", library, ignore=ignore)
     (library / "site-packages").mkdir()
     (library / "site-packages/README.txt").write_text("packages go here\n")
-    for name, old, new in (
-        ("site.py", r"is_virtual_environment = .*", "is_virtual_environment = True"),
-        ("sysconfig.py", r"prefix_scheme = 'posix_local'", "prefix_scheme = 'posix_prefix'"),
-    ):
-        text, changes = re.subn(old, new, (library / name).read_text())
-        if changes != 1:
-            raise SystemExit(f"{library / name}: expected one {old!r}, found {changes}; this is not Debian 12's Python")
-        (library / name).write_text(text)
+    # The module site is frozen into Debian's python, so it cannot be edited.
+    (library / "sitecustomize.py").write_text(
+        "import os, site, sys\nsite.addsitedir(os.path.join(sys.prefix, 'lib', 'python3.11', 'site-packages'))\n"
+    )
+    scheme = library / "sysconfig.py"
+    text, changes = re.subn(r"prefix_scheme = 'posix_local'", "prefix_scheme = 'posix_prefix'", scheme.read_text())
+    if changes != 1:
+        raise SystemExit(
+            f"{scheme}: expected one prefix_scheme = 'posix_local', found {changes}; this is not Debian 12's Python"
+        )
+    scheme.write_text(text)
     (tree / "bin").mkdir()
     shutil.copy(PYTHON, tree / "bin/python3.11")
     for name in ("python", "python3"):
