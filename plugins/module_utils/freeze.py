@@ -15,6 +15,7 @@ import pwd
 import re
 import shutil
 from dataclasses import dataclass
+from typing import Any
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, distributions, journal
 
@@ -36,10 +37,11 @@ class Export:
     made_by: str
 
 
-def packages(tree: str) -> dict[str, dict[str, str]]:
-    """Every installed distribution: version, installer, origin."""
+def packages(tree: str) -> dict[str, dict[str, Any]]:
+    """Every installed distribution: version, installer, origin, whether it is editable."""
+    noted = ("version", "installer", "origin", "editable")
     return {
-        name: {"version": found.version, "installer": found.installer, "origin": found.origin}
+        name: {key: getattr(found, key) for key in noted}
         for name, found in sorted(distributions.installed(tree).items())
     }
 

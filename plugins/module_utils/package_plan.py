@@ -13,13 +13,10 @@ import fnmatch
 import re
 from dataclasses import dataclass, field
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import cuda_guard, needs
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import cuda_guard, needs, torch_values
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Damage, Distribution, canonical
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.needs import Need
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import Change, Unsatisfiable, Uv
-
-# What `protect: [torch]` stands for: the torch family and the CUDA libraries it is linked to.
-TORCH_FAMILY = ("torch", "torchvision", "torchaudio", "triton", "pytorch-triton", "xformers", "nvidia-*", "cuda-*")
 
 # Each round excludes at least one more package; real requests settle in two.
 _GUARD_ROUNDS = 8
@@ -71,7 +68,9 @@ class Plan:
 
 def protected(installed: dict[str, Distribution], protect: list[str]) -> dict[str, str]:
     """Name and version of each installed distribution that may not move."""
-    patterns = [pattern for entry in protect for pattern in (TORCH_FAMILY if entry == "torch" else [canonical(entry)])]
+    patterns = [
+        pattern for entry in protect for pattern in (torch_values.FAMILY if entry == "torch" else [canonical(entry)])
+    ]
     return {
         name: distribution.version
         for name, distribution in installed.items()

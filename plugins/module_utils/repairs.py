@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions
 
@@ -24,11 +24,29 @@ def reparable(differences: list[str]) -> list[str]:
     return [path for path, what in split if what != "was not there"]
 
 
-def command(environment: str, damage: list[distributions.Damage], names: Iterable[str] = (), uv: str = "") -> str:
-    """The command that brings damaged distributions, and those named, back from where they came from."""
-    known = distributions.installed(environment)
+def way_back(host: str, environment: str, baseline: str) -> str:
+    """The command, on the control node, that exchanges a kept baseline in: it needs no index and no cache."""
+    options = f"environment={shlex.quote(environment)} action=restore baseline={baseline}"
+    return shlex.join(["ansible", host or "HOST", "-m", "ocrfleet.gpu_stack.env_transaction", "-a", options])
+
+
+def command(
+    environment: str,
+    damage: list[distributions.Damage],
+    names: Iterable[str] = (),
+    uv: str = "",
+    frozen: Mapping[str, distributions.Distribution] | None = None,
+) -> str:
+    """The command that brings damaged distributions, and those named, back from where they came from.
+
+    What is in `frozen` comes back as it was then, the others as they are installed.
+    """
+    wanted = sorted({*names, *(distributions.canonical(found.name) for found in damage)})
+    known = dict(frozen or {})
+    if not known.keys() >= set(wanted):
+        known = {**distributions.installed(environment), **known}
     pins, conda = [], []
-    for name in sorted({*names, *(distributions.canonical(found.name) for found in damage)}):
+    for name in wanted:
         found = known.get(name)
         if found is None:
             continue

@@ -18,7 +18,7 @@ import stat
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import inventory, journal
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, inventory, journal
 
 BALLAST = 1 << 20  # bytes given up when the disk is full, so that the journal of a restore can be written
 
@@ -150,6 +150,20 @@ class StateFolder:
                 return inventory.load(file.read())
         except (OSError, ValueError) as error:
             raise Refused(f"the inventory of baseline {identifier} cannot be read ({path}: {error})") from None
+
+    def _packages(self, identifier: str) -> dict[str, distributions.Distribution]:
+        """What was installed in a baseline, by canonical name; without those of which too little was noted."""
+        path = os.path.join(self._folder(identifier), "packages.json")
+        try:
+            with open(path, encoding="utf-8") as file:
+                listed = dict(json.load(file))
+        except (OSError, ValueError):
+            return {}
+        return {
+            name: distributions.Distribution(name=name, path="", **noted)
+            for name, noted in listed.items()
+            if "editable" in noted or not noted["origin"]
+        }
 
     def _hashes(self, identifier: str) -> dict[str, str]:
         """The RECORD hashes of a baseline."""

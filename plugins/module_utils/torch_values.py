@@ -11,9 +11,11 @@ can therefore be right while the build is wrong.
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import re
+from collections.abc import Iterable
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
@@ -25,6 +27,9 @@ try:
     HAS_PACKAGING = True
 except ImportError:
     HAS_PACKAGING = False
+
+# PyTorch, what is built for one release of it, and the CUDA libraries that it is linked to; patterns.
+FAMILY = ("torch", "torchvision", "torchaudio", "triton", "pytorch-triton", "xformers", "nvidia-*", "cuda-*")
 
 # torch may print warnings of its own to stdout; the marker tells our line from them.
 _MARKER = "torch-values:"
@@ -52,6 +57,11 @@ def read(stage: Stage, timeout: float) -> dict:
     else:
         values["problem"] = "importing torch failed: " + result.outcome(lines=3)
     return values
+
+
+def family(names: Iterable[str]) -> list[str]:
+    """Those of the canonical names that belong to PyTorch's family."""
+    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in FAMILY)]
 
 
 def cuda_on_disk(tree: str) -> str:

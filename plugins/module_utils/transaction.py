@@ -32,6 +32,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     repairs,
     services,
     staging,
+    torch_values,
 )
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.state_folder import (
     BALLAST,
@@ -78,7 +79,7 @@ def unequal(proof: dict[str, Any], changed: bool) -> str:
     said = [*proof["damaged"], *proof["differences"]][:8]
     found, frozen = proof["torch"]["found"], proof["torch"]["baseline"]
     said += [f"torch {name} {found[name]}, was {frozen[name]}" for name in frozen if found[name] != frozen[name]]
-    repair = f" To repair it from the index: {proof['repair']}" if proof["repair"] else ""
+    repair = f" To repair it: {proof['repair']}" if proof["repair"] else ""
     done = "was put back" if changed else "is in its place"
     return f"the baseline {done}, but it is not what was frozen: {'; '.join(said)}.{repair}"
 
@@ -719,7 +720,7 @@ class Transaction(StateFolder):
         changed = self._differences(record["id"], baseline)
         if changed:
             names = inventory.owners(baseline, repairs.reparable(changed))
-            repair = " Repair: " + repairs.command(self.environment, [], names, self.options.uv) if names else ""
+            repair = " Repair: " + self._reinstall(record["id"], [], names) if names else ""
             raise Refused(
                 f"the baseline at {baseline} is no longer what was frozen: {'; '.join(changed[:8])}. Either something "
                 "changed production meanwhile, or the work wrote into files in place, through their hard links. "
@@ -1062,10 +1063,15 @@ class Transaction(StateFolder):
         damage = distributions.damaged(self.environment) if changed or self.options.deep else []
         if self.options.deep:
             changed = sorted({*changed, *inventory.wrong_contents(self.environment, self._hashes(identifier))})
-        torch = {"found": freeze.torch_on_disk(self.environment)}
+        torch: dict[str, Any] = {"found": freeze.torch_on_disk(self.environment)}
         torch["baseline"] = self._meta(identifier).get("torch_values", torch["found"])
+        family = torch_values.family(self._packages(identifier) or distributions.installed(self.environment))
+        # Told in any case: where all files are as they were, only an import says that torch is broken.
+        torch["repair"] = self._reinstall(identifier, [], family)
         equal = not changed and not damage and torch["found"] == torch["baseline"]
         names = [] if equal else inventory.owners(self.environment, repairs.reparable(changed))
+        if torch["found"] != torch["baseline"]:
+            names += family
         return {
             "baseline_id": identifier,
             "equal": equal,
@@ -1074,9 +1080,19 @@ class Transaction(StateFolder):
             "checked_files": sum(1 for entry in found.values() if entry[0] == "f"),
             "damaged": repairs.capped([f"{bad.name} {bad.version}: {text}" for bad in damage for text in bad.problems]),
             "torch": torch,
-            "repair": repairs.command(self.environment, damage, names, self.options.uv),
+            "repair": "" if equal else self._repair(identifier, damage, names),
             "seconds": round(time.monotonic() - started, 3),
         }
+
+    def _repair(self, identifier: str, damage: list[distributions.Damage], names: list[str]) -> str:
+        """The command that makes the environment the baseline again: from the kept tree, where there is one."""
+        if self._tree(identifier) in [found["path"] for found in self._baselines()]:
+            return repairs.way_back(self.options.owner.get("host", ""), self.environment, identifier)
+        return self._reinstall(identifier, damage, names)
+
+    def _reinstall(self, identifier: str, damage: list[distributions.Damage], names: list[str]) -> str:
+        """The command that installs distributions as they were frozen."""
+        return repairs.command(self.environment, damage, names, self.options.uv, self._packages(identifier))
 
     # --- check mode ---------------------------------------------------------------------------------------------------
 

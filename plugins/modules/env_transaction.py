@@ -73,7 +73,7 @@ options:
     elements: str
     default: []
   uv:
-    description: Path of uv on the host, for the package list of environments without pip.
+    description: Path of uv on the host, for the package list of environments without pip, and for commands that repair.
     type: path
   lease:
     description: Seconds without a sign of life after which a run of another control node gives way.
@@ -194,8 +194,10 @@ recovered:
 proof:
   description:
     - The comparison with the baseline. C(equal) is the verdict; C(differences) and C(damaged) name files, capped;
-      C(repair) is the command that brings damaged files back from where they came; C(torch) has PyTorch's three values
-      as their files say them (C(found)), and as they were frozen (C(baseline)).
+      C(repair) is the command that makes the environment the baseline again, from the kept tree or, where that is the
+      environment itself, from where its packages came; C(torch) has PyTorch's three values as their files say them
+      (C(found)), as they were frozen (C(baseline)), and the command that installs PyTorch and its libraries as they
+      were frozen (C(repair)), for one whose files are as they were and that does not import.
   returned: for prove and restore
   type: dict
 plan:

@@ -22,8 +22,8 @@ def test_packages_come_with_version_and_origin(tmp_path: Path) -> None:
     info = next(tree.glob("lib/python3.11/site-packages/tool-1.0.dist-info"))
     (info / "direct_url.json").write_text('{"url": "file:///wheels/tool-1.0.whl"}')
     assert freeze.packages(str(tree)) == {
-        "tool": {"version": "1.0", "installer": "uv", "origin": "file:///wheels/tool-1.0.whl"},
-        "torch": {"version": "2.8.0", "installer": "uv", "origin": ""},
+        "tool": {"version": "1.0", "installer": "uv", "origin": "file:///wheels/tool-1.0.whl", "editable": False},
+        "torch": {"version": "2.8.0", "installer": "uv", "origin": "", "editable": False},
     }
     assert freeze.torch_on_disk(str(tree)) == {"metadata": "2.8.0", "version": "2.8.0+cu128", "cuda": "12.8"}
     assert set(freeze.torch_on_disk(str(tmp_path)).values()) == {None}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -396,6 +397,71 @@ def test_check_mode_plans_begin_beside_work_in_place(tmp_path: Path) -> None:
     transaction.clone.remove(str(bench.environment / SITE / "tool"))
     assert "exchange the baseline back in" in bench.work(owner=NEXT).plan("begin")[0]
     bench.work(owner=NEXT).begin()
+
+
+# --- what repairs ---------------------------------------------------------------------------------------------------
+
+
+def give_another_cuda(bench: Bench) -> None:
+    """An edit that reaches both trees and leaves size and time alone: only PyTorch's values tell."""
+    path = bench.tree() / SITE / "torch/version.py"
+    status = path.stat()
+    text = path.read_text()
+    with path.open("r+") as file:
+        file.write(text.replace("cu128", "cu126").replace("12.8", "12.6"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_where_only_torch_tells_its_family_is_installed_again_as_it_was_frozen(bench: Bench) -> None:
+    add_distribution(bench.environment, "nvidia_cublas_cu12", "12.8.4.1", {"nvidia/cublas.so": "x"})
+    bench.work().begin()
+    give_another_cuda(bench)
+    proof = bench.work(uv="/opt/uv").restore()[1]
+    assert (proof["equal"], proof["differences"], proof["damaged"]) == (False, [], [])
+    again = "--reinstall --no-deps nvidia-cublas-cu12==12.8.4.1 torch==2.8.0"
+    assert proof["repair"] == f"/opt/uv pip install --python '{bench.environment}/bin/python' {again}"
+    assert f"torch cuda 12.6, was 12.8. To repair it: {proof['repair']}" in transaction.unequal(proof, changed=True)
+
+
+def test_the_command_for_a_torch_that_does_not_import_is_there_though_its_files_are_as_frozen(bench: Bench) -> None:
+    bench.work().begin()
+    bench.work().restore()
+    proof = bench.work(uv="/opt/uv").prove()
+    assert (proof["equal"], proof["repair"]) == (True, "")
+    assert proof["torch"]["repair"].endswith("--reinstall --no-deps torch==2.8.0")
+
+
+def test_what_another_version_replaced_is_installed_again_as_it_was_frozen(bench: Bench) -> None:
+    bench.work().begin()
+    bench.work().restore()
+    shutil.rmtree(bench.environment / SITE / "torch-2.8.0.dist-info")
+    text = (bench.environment / SITE / "torch/version.py").read_text()
+    add_distribution(bench.environment, "torch", "2.4.1", {"torch/version.py": text.replace("2.8.0+cu128", "2.4.1")})
+    proof = bench.work(uv="/opt/uv").prove()
+    assert proof["torch"]["found"]["metadata"] == "2.4.1"
+    assert proof["repair"].endswith("--reinstall --no-deps torch==2.8.0")
+
+
+@pytest.mark.parametrize("spoilt", ["missing", "of a version that did not note what is editable"])
+def test_without_a_list_of_what_was_frozen_the_command_names_what_is_there(bench: Bench, spoilt: str) -> None:
+    direct_url = '{"url": "file:///src/tool", "dir_info": {"editable": true}}'
+    (bench.environment / SITE / "tool-1.0.dist-info/direct_url.json").write_text(direct_url)
+    bench.work().begin()
+    packages = Path(bench.work().state_dir) / "transactions" / bench.work().describe()["id"] / "packages.json"
+    listed = json.loads(packages.read_text())
+    del listed["tool"]["editable"]
+    packages.unlink() if spoilt == "missing" else packages.write_text(json.dumps(listed))
+    bench.work().restore()
+    (bench.environment / SITE / "tool/data.bin").write_text("other")
+    assert bench.work().prove()["repair"].endswith("--reinstall --no-deps --editable file:///src/tool")
+
+
+def test_where_the_baseline_is_kept_the_way_back_needs_no_index(bench: Bench) -> None:
+    promoted(bench)
+    identifier = bench.work().describe()["id"]
+    options = f"environment='{bench.environment}' action=restore baseline={identifier}"
+    said = bench.work(uv="/opt/uv").prove()["repair"]
+    assert shlex.split(said) == ["ansible", "vm1", "-m", "ocrfleet.gpu_stack.env_transaction", "-a", options]
 
 
 # --- smaller --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,12 @@ from ansible.template import Templar, trust_as_template
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "roles/flashinfer/templates/verdict.txt.j2"
 TORCH = {"metadata": "2.8.0", "version": "2.8.0+cu128", "cuda": "12.8"}
-PROOF = {"equal": True, "checked_files": 7, "torch": {"baseline": TORCH, "found": TORCH}}
+PROOF: dict[str, Any] = {
+    "equal": True,
+    "checked_files": 7,
+    "torch": {"baseline": TORCH, "found": TORCH, "repair": "uv torch==2.8.0"},
+    "repair": "",
+}
 FACTS: dict[str, Any] = {
     "stack_environment": "/envs/ocr",
     "inventory_hostname": "vm1",
@@ -67,11 +72,14 @@ TABLE: dict[str, tuple[dict[str, Any], list[str]]] = {
     "not back": (
         {
             "__flashinfer_baseline_id": "B1",
-            "__flashinfer_proof": {"proof": {**PROOF, "equal": False, "differences": ["bin/x: missing"]}},
+            "__flashinfer_proof": {
+                "proof": {**PROOF, "equal": False, "differences": ["bin/x: missing"], "repair": "uv x==1"}
+            },
         },
         [
             "The baseline B1 is NOT proven to be back.",
             "Differs: bin/x: missing",
+            "To repair it: uv x==1",
             "To finish by hand, on the control node: ansible-playbook ocrfleet.gpu_stack.rollback --limit vm1 "
             "-e rollback_baseline=B1",
         ],
@@ -85,6 +93,21 @@ TABLE: dict[str, tuple[dict[str, Any], list[str]]] = {
         [
             "The baseline B1 is NOT proven to be back.",
             "PyTorch says: 2.4.1 (CUDA 12.1, metadata 2.4.1); frozen was 2.8.0+cu128 (CUDA 12.8, metadata 2.8.0)",
+            "To repair it: uv torch==2.8.0",
+            "To finish by hand, on the control node: ansible-playbook ocrfleet.gpu_stack.rollback --limit vm1 "
+            "-e rollback_baseline=B1",
+        ],
+    ),
+    "a torch that does not import": (
+        {
+            "__flashinfer_baseline_id": "B1",
+            "__flashinfer_proof": {"proof": PROOF},
+            "__flashinfer_torch": {"problem": "importing torch failed: no libcudart"},
+        },
+        [
+            "The baseline B1 is NOT proven to be back.",
+            "PyTorch says: importing torch failed: no libcudart",
+            "To repair it: uv torch==2.8.0",
             "To finish by hand, on the control node: ansible-playbook ocrfleet.gpu_stack.rollback --limit vm1 "
             "-e rollback_baseline=B1",
         ],
