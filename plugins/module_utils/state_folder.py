@@ -12,15 +12,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import stat
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, inventory, journal
 
 BALLAST = 1 << 20  # bytes given up when the disk is full, so that the journal of a restore can be written
+
+TREES = ("baseline", "result")
+# What is noted of a transaction's two trees.
+NOTED = tuple(f"{which}_{what}" for which in TREES for what in ("ino", "generation"))
+FS_IOC_GETVERSION = 0x80087601  # _IOR('v', 1, long) of linux/fs.h on 64-bit machines; elsewhere no filesystem knows it
 
 Record = dict  # what the journal says of one transaction
 
@@ -40,6 +47,41 @@ def folder_inode(path: str) -> int:
     except OSError:
         return 0
     return status.st_ino if stat.S_ISDIR(status.st_mode) else 0
+
+
+def generation(path: str) -> int | None:
+    """What differs each time that an inode number is used again; None where the filesystem does not tell it.
+
+    ext4, xfs, btrfs and f2fs do; tmpfs, NFS, ZFS and overlayfs do not.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return int.from_bytes(fcntl.ioctl(descriptor, FS_IOC_GETVERSION, bytes(8))[:4], sys.byteorder)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def noted(which: str, path: str) -> dict[str, int | None]:
+    """What tells the tree at `path` from every other one, to be noted as a transaction's baseline or result."""
+    return {f"{which}_ino": folder_inode(path) or None, f"{which}_generation": generation(path)}
+
+
+def is_noted(which: str, path: str, known: dict[str, Any]) -> bool:
+    """Whether the tree at `path` is the one that was noted as baseline or result.
+
+    A folder made anew may get the inode number of one that was removed: then the generation tells, where both times it
+    could be had. Notes of earlier versions of this collection have none.
+    """
+    inode = folder_inode(path)
+    if not inode or inode != known.get(f"{which}_ino"):
+        return False
+    before, now = known.get(f"{which}_generation"), generation(path)
+    return None in (before, now) or before == now
 
 
 class StateFolder:
@@ -180,15 +222,13 @@ class StateFolder:
     def _holds_baseline(self, path: str, meta: dict[str, Any]) -> bool:
         """Whether the tree at `path` is the baseline of a transaction.
 
-        Inode numbers tell, except after a host was copied file by file; then the inventory does.
+        What was noted of the two trees tells, except after a host was copied file by file; then the inventory does.
         """
-        inode = folder_inode(path)
-        if not inode or not meta or inode == meta.get("result_ino"):
+        if not folder_inode(path) or not meta or is_noted("result", path, meta):
             return False
-        if inode == meta["baseline_ino"]:
+        if is_noted("baseline", path, meta):
             return True
-        known = {meta["baseline_ino"], meta.get("result_ino")}
-        if known & {folder_inode(self.environment), folder_inode(self._tree(meta["id"]))}:
+        if any(is_noted(which, tree, meta) for which in TREES for tree in (self.environment, self._tree(meta["id"]))):
             return False
         return not self._differences(meta["id"], path)
 
@@ -207,11 +247,11 @@ class StateFolder:
             meta = self._meta(identifier)
             if not meta:
                 continue
-            there = folder_inode(self._tree(identifier))
-            if folder_inode(self.environment) == meta["baseline_ino"]:
+            tree = self._tree(identifier)
+            if is_noted("baseline", self.environment, meta):
                 path = self.environment
-            elif there and there != meta.get("result_ino"):
-                path = self._tree(identifier)
+            elif folder_inode(tree) and not is_noted("result", tree, meta):
+                path = tree
             else:
                 continue
             told = {name: meta.get(name) for name in ("id", "created", "torch", "packages")}

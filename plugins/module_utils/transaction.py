@@ -4,8 +4,8 @@
 """The transaction of an environment: freeze, work on a candidate, promote it or restore the baseline.
 
 The exchange of two trees is the only thing that ever happens at the environment's path. Which tree is where is read
-from the inode numbers of the two folders, which an exchange does not change; so a journal that is one step behind (a
-kill, a power cut) never leads to a wrong step.
+from the inode numbers of the two folders and their generations, which an exchange does not change; so a journal that is
+one step behind (a kill, a power cut) never leads to a wrong step.
 """
 
 from __future__ import annotations
@@ -36,10 +36,14 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
 )
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.state_folder import (
     BALLAST,
+    NOTED,
+    TREES,
     Record,
     Refused,
     StateFolder,
     folder_inode,
+    is_noted,
+    noted,
 )
 
 OPEN_STATES = ("freezing", "cloning", "open", "promoting", "restoring", "discarding")
@@ -230,15 +234,18 @@ class Transaction(StateFolder):
         # A transaction without one had not ended its freezing, so it had changed nothing.
         metas = [meta for meta in map(self._meta, self._identifiers()) if meta]
         for meta in metas:
-            here, there = folder_inode(self.environment), folder_inode(self._tree(meta["id"]))
-            record = {name: meta.get(name) for name in ("id", "strategy", "strategy_reason", "clone", "exports")}
-            record.update(baseline_ino=meta["baseline_ino"], result_ino=meta.get("result_ino"), services=[])
-            if here and here == meta["baseline_ino"]:
+            tree = self._tree(meta["id"])
+            there = folder_inode(tree)
+            record = {
+                name: meta.get(name) for name in ("id", "strategy", "strategy_reason", "clone", "exports", *NOTED)
+            }
+            record["services"] = []
+            if is_noted("baseline", self.environment, meta):
                 if there and meta.get("promoted"):
                     # Only a restore leads here, and it has not ended.
                     return {**record, "state": "restoring", "services": list(meta.get("services") or [])}
                 return {**record, "state": "discarding" if there else "discarded"}
-            if here and here == meta.get("result_ino") and there == meta["baseline_ino"]:
+            if is_noted("result", self.environment, meta) and is_noted("baseline", tree, meta):
                 if meta["strategy"] == "staged" or meta.get("promoted"):
                     return {**record, "state": "promoted"}
                 raise Refused(
@@ -353,16 +360,15 @@ class Transaction(StateFolder):
     def _known(self, record: Record) -> dict[str, Any]:
         """What is known of a transaction. The numbers are the journal's: `meta.json` may be spoilt, and while the clone
         of an in_place transaction is made it is a step ahead."""
-        told = {name: record.get(name) for name in ("id", "baseline_ino", "result_ino")}
-        return {**self._meta(record["id"]), **told}
+        return {**self._meta(record["id"]), **{name: record.get(name) for name in ("id", *NOTED)}}
 
     def _exchanged(self, record: Record, meta: dict[str, Any]) -> bool:
         """Whether the exchange of a staged promotion has happened."""
         if record["strategy"] != "staged":
             return False
-        here = folder_inode(self.environment)
-        if here in (record["result_ino"], record["baseline_ino"]):
-            return bool(here) and here == record["result_ino"]
+        for which in TREES:
+            if is_noted(which, self.environment, record):
+                return which == "result"
         # After the host was copied file by file the inode numbers tell nothing.
         return self._is_only_baseline(self._tree(record["id"]), meta)
 
@@ -519,8 +525,7 @@ class Transaction(StateFolder):
             "strategy": strategy,
             "strategy_reason": reason,
             "created": now.isoformat(timespec="seconds"),
-            "baseline_ino": None,
-            "result_ino": None,
+            **dict.fromkeys(NOTED),
             "services": [],
             # Where this one comes to nothing, what was known before is known again.
             "before": {**(self._read().get("transaction") or {}), "before": None},
@@ -593,8 +598,8 @@ class Transaction(StateFolder):
             "torch_values": torch,
             "flashinfer": packages.get("flashinfer-python", {}).get("version"),
             "services": self.options.services,
-            "baseline_ino": folder_inode(self.environment),
-            "result_ino": None,
+            **dict.fromkeys(NOTED),
+            **noted("baseline", self.environment),
         }
         self._put(identifier, "inventory.json", inventory.dump(entries))
         self._put(identifier, "hashes.json", json.dumps(listed).encode())
@@ -602,7 +607,7 @@ class Transaction(StateFolder):
         # Random bytes, so that no filesystem compresses them away.
         journal.write_file(os.path.join(self.state_dir, "ballast"), os.urandom(BALLAST), self._owner_ids)
         self._put_meta(meta)
-        record.update(state="cloning", clone=meta["clone"], exports=exports, baseline_ino=meta["baseline_ino"])
+        record.update(state="cloning", **{name: meta[name] for name in ("clone", "exports", *NOTED)})
         self._write(record, owner)
         clone.make(source, self._tree(identifier), copies, reflink, self.held)
         changed = inventory.differences(wanted, inventory.take(self._tree(identifier)))
@@ -612,14 +617,12 @@ class Transaction(StateFolder):
                 f"{self.environment} was changed by something else while it was frozen: " + "; ".join(changed[:5]),
                 differences=repairs.capped(changed),
             )
-        inodes = {"baseline_ino": folder_inode(self.environment), "result_ino": folder_inode(self._tree(identifier))}
-        if record["strategy"] == "in_place":
-            inodes = {"baseline_ino": inodes["result_ino"], "result_ino": inodes["baseline_ino"]}
+        trees = {**noted("baseline", self._other(record)), **noted("result", self._worked_on(record))}
         self._forget_bare(identifier)
         # A baseline that a power cut takes away would be none, so it is on disk before anybody may change the other.
         exchange.sync_filesystem(self.state_dir)
-        self._put_meta({**meta, **inodes})
-        record.update(state="open", **inodes)
+        self._put_meta({**meta, **trees})
+        record.update(state="open", **trees)
         self._write(record, owner)
 
     def _export_folder(self) -> str:
@@ -695,7 +698,7 @@ class Transaction(StateFolder):
 
     def _refuse_replaced(self, record: Record) -> None:
         result, baseline = self._worked_on(record), self._other(record)
-        if folder_inode(result) != record["result_ino"] or folder_inode(baseline) != record["baseline_ino"]:
+        if not (is_noted("result", result, record) and is_noted("baseline", baseline, record)):
             raise Refused(
                 f"{result} or {baseline} was replaced by something else since begin; expected the two trees of this "
                 "transaction. Look at both, then run action: recover"
@@ -890,7 +893,7 @@ class Transaction(StateFolder):
                 f"no baseline {wanted or ''}".rstrip()
                 + f" of {self.environment} is kept in {self.state_dir}; kept are: {', '.join(known) or 'none'}"
             )
-        names = ("id", "strategy", "strategy_reason", "clone", "exports", "created", "baseline_ino", "result_ino")
+        names = ("id", "strategy", "strategy_reason", "clone", "exports", "created", *NOTED)
         return {**{name: meta.get(name) for name in names}, "state": "promoted", "services": []}, owner, on_demand
 
     def _is_mine(self, body: dict[str, Any]) -> bool:
@@ -906,9 +909,8 @@ class Transaction(StateFolder):
         state = record.get("state")
         if state in (None, "promoted") or state in OPEN_STATES or record.get("on_demand") or self._is_mine(body):
             return ""
-        here = folder_inode(self.environment)
         kept = [found["id"] for found in self._baselines() if found["path"] != self.environment]
-        return next((name for name in kept if here and self._meta(name).get("result_ino") == here), "")
+        return next((name for name in kept if is_noted("result", self.environment, self._meta(name))), "")
 
     def _refuse_damaged_baseline(self, identifier: str) -> None:
         """Nothing has failed, so what is in place stays rather than give way to a tree that is not what was frozen."""
@@ -956,23 +958,19 @@ class Transaction(StateFolder):
         """Take a tree out of its transaction: to the one that it is the baseline of, else to the trash."""
         tree = self._tree(identifier)
         for other in self._identifiers():
-            if self._meta(other).get("baseline_ino") == folder_inode(tree) and not folder_inode(self._tree(other)):
+            if is_noted("baseline", tree, self._meta(other)) and not folder_inode(self._tree(other)):
                 os.rename(tree, self._tree(other))
                 exchange.sync_folder(self._folder(other))
                 exchange.sync_folder(self._folder(identifier))
                 return
         self._make_folder(self._trash)
         gone = os.path.join(self._trash, f"{identifier}-{secrets.token_hex(4)}")
-        known = {number for other in self._identifiers() for number in self._numbers(self._meta(other))}
-        unknown = folder_inode(tree) not in known | self._numbers(meta)
+        known = [meta, *map(self._meta, self._identifiers())]
+        unknown = not any(is_noted(which, tree, each) for which in TREES for each in known)
         os.rename(tree, gone)
         exchange.sync_folder(self._folder(identifier))
         if unknown:
             self._hold(gone, f"what lay at {self.environment} was no tree of this collection's")
-
-    def _numbers(self, meta: dict[str, Any]) -> set[int]:
-        """The inode numbers of a transaction's two trees."""
-        return {meta[name] for name in ("baseline_ino", "result_ino") if meta.get(name)}
 
     def _empty(self, folder: str) -> None:
         for tree in self._in(folder):

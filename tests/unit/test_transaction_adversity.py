@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import freeze, transaction
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import freeze, journal, state_folder, transaction
 from made_environment import SITE, add_distribution, make_environment
 from transaction_bench import LATER, RUN, Bench, Killed, Services, convert, promote_and_be_killed
 
@@ -397,6 +397,82 @@ def test_check_mode_plans_begin_beside_work_in_place(tmp_path: Path) -> None:
     transaction.clone.remove(str(bench.environment / SITE / "tool"))
     assert "exchange the baseline back in" in bench.work(owner=NEXT).plan("begin")[0]
     bench.work(owner=NEXT).begin()
+
+
+# --- a folder made anew with the inode number of the one before it ---------------------------------------------------
+
+
+def give_number(bench: Bench, path: Path, which: str) -> None:
+    """Let journal and meta file say that a folder has the inode number of a tree, as where a number was used again."""
+    work = bench.work()
+    body = journal.read(work.journal_path)
+    number = {f"{which}_ino": path.stat().st_ino}
+    body["transaction"].update(number)
+    Path(work.journal_path).write_bytes(journal.encode(body))
+    meta = Path(work.state_dir) / "transactions" / body["transaction"]["id"] / "meta.json"
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), **number}))
+
+
+@pytest.fixture
+def generations(tmp_path: Path) -> None:
+    if state_folder.generation(str(tmp_path)) is None:
+        pytest.skip("this filesystem tells no generation of an inode")
+
+
+@pytest.mark.usefixtures("generations")
+def test_another_environment_is_no_baseline_by_its_number(bench: Bench) -> None:
+    bench.work().begin()
+    make_anew(bench)
+    (bench.environment / "notes.txt").write_text("another one")
+    give_number(bench, bench.environment, "baseline")
+    with pytest.raises(transaction.Refused, match="is not the folder that was frozen"):
+        bench.work(owner=NEXT).recover()
+    assert len(bench.leftovers()) == 1
+
+
+@pytest.mark.usefixtures("generations")
+def test_another_environment_is_no_result_by_its_number(bench: Bench) -> None:
+    convert(bench)
+    make_anew(bench)
+    (bench.environment / "precious.txt").write_text("x")
+    give_number(bench, bench.environment, "result")
+    bench.work(owner=LATER).restore()
+    assert bench.is_baseline()
+    (held,) = bench.leftovers()
+    assert (Path(held) / "precious.txt").exists()
+
+
+@pytest.mark.usefixtures("generations")
+@pytest.mark.parametrize("which", ["baseline", "result"])
+def test_nothing_is_promoted_beside_a_folder_made_anew(bench: Bench, which: str) -> None:
+    bench.work().begin()
+    tree = bench.environment if which == "baseline" else bench.tree()
+    copy = tree.parent / "copy"
+    transaction.clone.make(str(tree), str(copy), [], reflink=False)
+    transaction.clone.remove(str(tree))
+    os.rename(copy, tree)
+    give_number(bench, tree, which)
+    with pytest.raises(transaction.Refused, match="was replaced by something else since begin"):
+        bench.work().promote()
+
+
+@pytest.mark.parametrize("strategy", ["staged", "in_place"])
+def test_a_journal_without_generations_is_read(tmp_path: Path, strategy: str) -> None:
+    bench = Bench(tmp_path, strategy)
+    bench.work().begin()
+    bench.change()
+    work = bench.work()
+    body = journal.read(work.journal_path)
+    meta = Path(work.state_dir) / "transactions" / body["transaction"]["id"] / "meta.json"
+    for noted in (body["transaction"], known := json.loads(meta.read_text())):
+        for name in ("baseline_generation", "result_generation"):
+            del noted[name]
+    meta.write_text(json.dumps(known))
+    Path(work.journal_path).write_bytes(journal.encode(body))
+    bench.work().promote()
+    assert bench.is_result()
+    assert bench.work().restore()[1]["equal"] is True
+    assert bench.is_baseline()
 
 
 # --- what repairs ---------------------------------------------------------------------------------------------------
