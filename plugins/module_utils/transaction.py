@@ -560,8 +560,6 @@ class Transaction(StateFolder):
 
     def _undo_begin(self, record: Record, owner: dict[str, Any]) -> None:
         clone.remove(self._folder(record["id"]), self.held)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self.state_dir, "ballast"))
         self._write(self._before(record), None)
 
     def _fill(self, record: Record, owner: dict[str, Any]) -> None:
@@ -738,8 +736,7 @@ class Transaction(StateFolder):
         else:
             os.rename(tree, self.environment)  # somebody removed the environment; its place is free
         exchange.sync_folder(os.path.dirname(self.environment))
-        if os.path.dirname(tree) != os.path.dirname(self.environment):
-            exchange.sync_folder(os.path.dirname(tree))
+        exchange.sync_folder(os.path.dirname(tree))
 
     def _settle_promoted(self, record: Record, owner: dict[str, Any] | None, meta: dict[str, Any]) -> None:
         self._put_meta({**meta, "promoted": True})

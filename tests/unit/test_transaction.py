@@ -632,6 +632,7 @@ def test_a_full_disk_does_not_keep_the_baseline_away(bench: Bench, monkeypatch: 
     monkeypatch.setattr(journal, "write_file", full)
     assert bench.work().restore()[1]["equal"] is True
     assert bench.is_baseline()
+    assert (bench.state, bench.warnings) == ("restored", [])  # the ballast gave way to the journal
 
 
 def listing(bench: Bench) -> dict[str, Any]:

@@ -399,6 +399,166 @@ def test_check_mode_plans_begin_beside_work_in_place(tmp_path: Path) -> None:
     bench.work(owner=NEXT).begin()
 
 
+# --- the way back, asked for again ----------------------------------------------------------------------------------
+
+
+def test_a_run_that_dropped_its_work_goes_no_step_further_back(bench: Bench) -> None:
+    convert(bench)
+    bench.work(owner=LATER).begin()
+    bench.work(owner=LATER).discard()
+    assert bench.work(owner=LATER).restore()[0] is False  # its own baseline is what it began with
+    assert bench.is_result()
+
+
+def test_the_way_back_on_demand_is_one_step_however_often_it_is_asked_for(bench: Bench) -> None:
+    convert(bench)
+    cycle(bench, LATER)
+    assert [bench.work(owner=owner).restore()[0] for owner in OTHERS[:2]] == [True, False]
+    assert bench.is_result()
+
+
+# --- begin ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["in production", "in the clone"])
+@pytest.mark.parametrize("strategy", ["staged", "in_place"])
+def test_a_write_while_it_is_frozen_undoes_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, where: str
+) -> None:
+    bench = Bench(tmp_path, strategy)
+    original = transaction.clone.make
+
+    def make(source: str, target: str, *settings: Any) -> None:
+        original(source, target, *settings)
+        Path(source if where == "in production" else target, "written meanwhile").touch()
+
+    monkeypatch.setattr(transaction.clone, "make", make)
+    with pytest.raises(transaction.Refused, match="while it was frozen: .*written meanwhile: was not there"):
+        bench.work().begin()
+    assert bench.leftovers() == []
+
+
+def test_a_begin_that_is_undone_leaves_the_state_folder_as_it_was(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert(bench)
+    state = Path(bench.work().state_dir)
+
+    def found() -> tuple[dict[str, Any], list[str]]:
+        return journal.read(bench.work().journal_path), sorted(str(path) for path in state.glob("*/*"))
+
+    before = found()
+
+    def fail(*arguments: Any) -> None:
+        raise transaction.clone.CloneError("cp: Input/output error")
+
+    monkeypatch.setattr(transaction.clone, "make", fail)
+    with pytest.raises(transaction.Refused, match="begin failed and was undone"):
+        bench.work(owner=LATER).begin()
+    after = found()
+    assert after[1] == before[1]
+    assert (after[0]["owner"], after[0]["transaction"]["id"], after[0]["transaction"]["state"]) == (
+        None,
+        before[0]["transaction"]["id"],
+        "promoted",
+    )
+    assert (state / "ballast").stat().st_size == state_folder.BALLAST  # the kept baseline may still need it
+
+
+# --- the order of what is written -----------------------------------------------------------------------------------
+
+
+def steps_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note each exchange, rename, sync and state of the journal from now on."""
+    steps: list[str] = []
+
+    def noting(name: str, original: Callable[..., Any], told: int) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            steps.append(" ".join([name, *map(str, arguments[:told])]))
+            return original(*arguments)
+
+        return call
+
+    monkeypatch.setattr(transaction.exchange, "exchange", noting("exchange", transaction.exchange.exchange, 2))
+    monkeypatch.setattr(transaction.exchange, "sync_folder", noting("sync", transaction.exchange.sync_folder, 1))
+    monkeypatch.setattr(
+        transaction.exchange, "sync_filesystem", noting("syncfs", transaction.exchange.sync_filesystem, 0)
+    )
+    monkeypatch.setattr(transaction.os, "rename", noting("rename", os.rename, 2))
+    write = transaction.Transaction._write
+
+    def writing(work: transaction.Transaction, record: dict[str, Any], owner: dict[str, Any] | None) -> None:
+        write(work, record, owner)
+        steps.append(f"journal {record['state']}")
+
+    monkeypatch.setattr(transaction.Transaction, "_write", writing)
+    return steps
+
+
+def after(steps: list[str], step: str, many: int) -> list[str]:
+    """The steps that follow one."""
+    found = steps.index(step) + 1
+    return steps[found : found + many]
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_an_exchange_is_on_disk_before_anything_follows_from_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, removed: bool
+) -> None:
+    tree = promoted(bench)
+    if removed:
+        transaction.clone.remove(str(bench.environment))
+    steps = steps_of(monkeypatch)
+    bench.work().restore()
+    moved = f"{'rename' if removed else 'exchange'} {tree} {bench.environment}"
+    assert after(steps, moved, 2) == [f"sync {bench.environment.parent}", f"sync {tree.parent}"]
+    gone = [step for step in steps if step.startswith(f"rename {tree} ") and "/trash/" in step]
+    assert [after(steps, step, 1) for step in gone] == ([] if removed else [[f"sync {tree.parent}"]])
+
+
+def test_what_is_exchanged_in_is_on_disk_before_it_and_before_the_journal_says_so(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = steps_of(monkeypatch)
+    bench.work().begin()
+    assert steps.index("journal cloning") < steps.index("syncfs") < steps.index("journal open")
+    steps.clear()
+    bench.change()
+    candidate = bench.tree()
+    bench.work().promote()
+    writing = f"sync {bench.work().state_dir}"  # how the journal is put into its place, by a rename
+    assert [step for step in steps if step != writing and not step.startswith("rename")] == [
+        "syncfs",
+        "journal promoting",
+        f"exchange {candidate} {bench.environment}",
+        f"sync {bench.environment.parent}",
+        f"sync {candidate.parent}",  # after the exchange
+        f"sync {candidate.parent}",  # after meta.json
+        "journal promoted",
+    ]
+
+
+def test_a_tree_that_is_put_where_it_belongs_is_there_after_a_power_cut(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted(bench)
+    steps = steps_of(monkeypatch)
+    first = Path(bench.work()._tree(bench.work().describe()["id"]))
+    bench.work().prune()
+    cycle(bench, LATER)
+    second = Path(bench.work()._tree(bench.work().describe()["id"]))
+    bench.work(owner=OTHERS[0], baseline=first.parent.name).restore()
+    bench.work(owner=OTHERS[1], baseline=second.parent.name).restore()
+    assert after(steps, f"rename {second} {first}", 2) == [f"sync {first.parent}", f"sync {second.parent}"]
+    assert sorted(bench.leftovers()) == [str(first)]
+
+
+def test_the_state_folder_is_on_disk_before_anything_is_in_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = steps_of(monkeypatch)
+    bench.work().begin()
+    assert steps[0] == f"sync {bench.environment.parent}"
+
+
 # --- a folder made anew with the inode number of the one before it ---------------------------------------------------
 
 
