@@ -645,12 +645,19 @@ class Transaction(StateFolder):
 
     # --- the ends -----------------------------------------------------------------------------------------------------
 
-    def _open_record(self, body: dict[str, Any], action: str) -> Record:
+    def _promotable(self, body: dict[str, Any]) -> Record:
+        """The transaction whose candidate this run may promote."""
         record: Record = body.get("transaction") or {}
         if record.get("state") != "open":
             raise Refused(
-                f"{action} needs an open transaction; found state {record.get('state', 'none')} for "
+                f"promote needs an open transaction; found state {record.get('state', 'none')} for "
                 f"{self.environment}. Run action: begin first"
+            )
+        if not self._is_mine(body):
+            raise Refused(
+                f"the candidate of transaction {record['id']} was made by {journal.told(body.get('owner') or {})}, and "
+                "only that run could say whether it was verified; nothing was promoted. Run action: recover, which "
+                "drops it, then begin again"
             )
         return record
 
@@ -666,7 +673,7 @@ class Transaction(StateFolder):
                 if pending:
                     self._settle_promoted(record, self._mine_since(body), self._known(record))
                 return pending
-            record = self._open_record(body, "promote")
+            record = self._promotable(body)
             meta = self._meta(record["id"])
             if not meta:
                 raise Refused(
@@ -1123,7 +1130,7 @@ class Transaction(StateFolder):
                 f"clone it to {self.state_dir}, {len(copies)} files as real copies; strategy {strategy} ({reason})",
             ]
         if action == "promote":
-            self._open_record(body, action)
+            self._promotable(body)
             self._refuse_replaced(record)
             self._refuse_incomplete(self._worked_on(record))
             self._refuse_leak(record, self._other(record))

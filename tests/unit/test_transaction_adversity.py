@@ -417,6 +417,21 @@ def test_the_way_back_on_demand_is_one_step_however_often_it_is_asked_for(bench:
     assert bench.is_result()
 
 
+@pytest.mark.parametrize("freed", [{"gone": journal.key(RUN)}, {"takeover": True}, {"owner": NEXT}])
+@pytest.mark.parametrize("strategy", ["staged", "in_place"])
+def test_no_run_promotes_what_another_one_made(tmp_path: Path, strategy: str, freed: dict[str, Any]) -> None:
+    bench = Bench(tmp_path, strategy)
+    bench.work().begin()
+    bench.change()
+    for ask in ("promote", "plan"):
+        work = bench.work(**{"owner": LATER, **freed})
+        with pytest.raises(transaction.Refused, match=r"made by x of ann .* was verified.*action: recover"):
+            work.promote() if ask == "promote" else work.plan("promote")
+    assert bench.state == "open"
+    bench.work(**{"owner": LATER, **freed}).recover()
+    assert bench.is_baseline()
+
+
 # --- begin ----------------------------------------------------------------------------------------------------------
 
 
