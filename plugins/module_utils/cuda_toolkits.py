@@ -80,6 +80,7 @@ class Wish:
     gpu: bool = False
     flashinfer: bool = True
     kernel_pack: bool = False
+    flashinfer_version: str = ""
     offline: bool = False
     mirror: bool = False
     supported: bool = True
@@ -116,12 +117,25 @@ def _automatic(wish: Wish, found: list[Toolkit]) -> Way:
         return Way("none", "this host has no NVIDIA GPU, so no kernel is compiled here", "")
     if not wish.flashinfer:
         return Way("none", "FlashInfer is not wanted, and nothing else compiles kernels", "")
-    if wish.kernel_pack:
-        return Way("none", "the kernels come compiled, in the pack that kernel_pack_file names", "")
+    answers = next((toolkit for toolkit in found if toolkit.version), None)
+    if wish.kernel_pack and (answers or not _asks_nvcc(wish)):
+        told = f", and nvcc {answers.version} at {answers.home} tells its version" if answers else ""
+        return Way("none", f"the kernels come compiled, in the pack that kernel_pack_file names{told}", "")
     if wish.offline and not wish.mirror:
         return Way("none", "stack_offline is on and cuda_repository names no mirror", "")
     why = f"FlashInfer compiles its kernels on this GPU host, and there is no whole CUDA {wish.version}"
+    if wish.kernel_pack:
+        why = (
+            f"FlashInfer {wish.flashinfer_version} asks some nvcc for its version before it takes a module of a pack, "
+            "and there is none that answers"
+        )
     return Way("repository", why, wish.home, tuple(_obstacles(wish, found, method="repository")))
+
+
+def _asks_nvcc(wish: Wish) -> bool:
+    """Whether the release that is wanted, where it is known, needs an nvcc even beside a pack."""
+    first = flashinfer_install.release(flashinfer_install.PACK_WITHOUT_NVCC)
+    return bool(wish.flashinfer_version) and flashinfer_install.release(wish.flashinfer_version) < first
 
 
 def _no_existing(wish: Wish, found: list[Toolkit]) -> str:

@@ -76,6 +76,12 @@ options:
       - Whether the kernels come compiled.
     type: bool
     default: false
+  flashinfer_version:
+    description:
+      - The release of FlashInfer that is wanted, if it is known. Those before 0.5 ask some C(nvcc) for its version even
+        where the kernels come compiled, so with O(method=auto) a toolkit is then brought where none answers.
+    type: str
+    default: ""
   offline:
     description:
       - Whether the network must not be used.
@@ -275,6 +281,7 @@ def main() -> None:
             "checksum": {"type": "str", "default": ""},
             "flashinfer": {"type": "bool", "default": True},
             "kernel_pack": {"type": "bool", "default": False},
+            "flashinfer_version": {"type": "str", "default": ""},
             "offline": {"type": "bool", "default": False},
             "driver": {"type": "str", "choices": ["check", "present"], "default": "check"},
         },
@@ -293,6 +300,7 @@ def main() -> None:
             gpu=gpu,
             flashinfer=params["flashinfer"],
             kernel_pack=params["kernel_pack"],
+            flashinfer_version=params["flashinfer_version"],
             offline=params["offline"],
             mirror=bool(params["repository"]),
             supported=bool(repository),

@@ -43,6 +43,11 @@ def make_toolkit(home, version="12.8", headers=("curand.h", "cublasLt.h")):
         ({"gpu": True}, [KILLED], "repository", HOME, []),
         ({"gpu": True, "flashinfer": False}, [], "none", "", []),
         ({"gpu": True, "kernel_pack": True}, [], "none", "", []),
+        ({"gpu": True, "kernel_pack": True, "flashinfer_version": "0.5.3"}, [], "none", "", []),
+        # Releases before 0.5 ask some nvcc for its version before they take a module of a pack.
+        ({"gpu": True, "kernel_pack": True, "flashinfer_version": "0.3.1"}, [], "repository", HOME, []),
+        ({"gpu": True, "kernel_pack": True, "flashinfer_version": "0.3.1"}, [BROKEN], "repository", HOME, []),
+        ({"gpu": True, "kernel_pack": True, "flashinfer_version": "0.3.1"}, [OLDER], "none", "", []),
         ({"gpu": True, "offline": True}, [], "none", "", []),
         ({"gpu": True, "offline": True, "mirror": True}, [], "repository", HOME, []),
         ({"gpu": True, "supported": False}, [], "repository", HOME, ["NVIDIA's repository for this distribution"]),
