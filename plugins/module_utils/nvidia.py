@@ -66,6 +66,7 @@ class Survey:
     driver: str = ""
     gpus: list[Gpu] = field(default_factory=list)
     mig_instances: int = 0
+    mig_problem: str = ""  # why the instances cannot be told, where MIG is on
     absent: str = ""
     problem: str = ""
 
@@ -158,10 +159,12 @@ def survey(run: Callable[..., commands.Result] = commands.run, timeout: float = 
     busy = run(PROCESSES, timeout=timeout)
     users = parse_processes(busy.stdout) if busy.ok else {}
     gpus = [Gpu(**{**asdict(gpu), "processes": tuple(users.get(gpu.uuid, ()))}) for gpu in gpus]
-    instances = 0
+    found = Survey(driver=driver, gpus=gpus)
     if any(gpu.mig for gpu in gpus):
-        instances = len(re.findall(r"^\s+MIG .*UUID: MIG-", run(LIST, timeout=timeout).stdout, re.MULTILINE))
-    return Survey(driver=driver, gpus=gpus, mig_instances=instances)
+        listed = run(LIST, timeout=timeout)
+        found.mig_instances = len(re.findall(r"^\s+MIG .*UUID: MIG-", listed.stdout, re.MULTILINE))
+        found.mig_problem = "" if listed.ok else refusal(listed)
+    return found
 
 
 def runs_on(capability: str, architectures: list[str]) -> bool:
@@ -236,8 +239,13 @@ def preflight(
                 f"{label}: in use by {users}, {gpu.memory_used_mib} of {gpu.memory_mib} MiB taken; vllm wants 90 % for "
                 "itself"
             )
-    if any(gpu.mig for gpu in found.gpus) and not found.mig_instances:
-        problems.append("MIG is on and there is no instance: make one (nvidia-smi mig -cgi) or turn MIG off")
+    if found.mig_problem:
+        problems.append(f"MIG: expected its instances from nvidia-smi -L, found: {found.mig_problem}")
+    elif any(gpu.mig for gpu in found.gpus) and not found.mig_instances:
+        problems.append(
+            "MIG: expected an instance, since MIG is on, found none; make one (nvidia-smi mig -cgi PROFILE -C) or turn "
+            "MIG off (nvidia-smi -mig 0)"
+        )
     if len(found.gpus) > 1:
         kinds = sorted({gpu.capability for gpu in found.gpus})
         remarks.append(

@@ -303,10 +303,9 @@ class Checks:
 
     def _flashinfer_is_off(self) -> bool:
         """Whether vllm starts without FlashInfer: its sampler is off, and its attention is not taken, as on 10.0."""
-        devices = [device for probed in self.probed.values() for device in probed.seen.get("devices", [])]
-        capability = devices[0].rpartition(" ")[2] if devices else ""
+        found = [one for probed in self.probed.values() for one in probed.seen.get("capabilities", [])]
         vllm, own = self._version("vllm") or "", self._version("flashinfer-python") or ""
-        uses = flashinfer_install.vllm_use(vllm, own, capability, self.env)
+        uses = flashinfer_install.vllm_use(vllm, own, found[0] if found else "", self.env)
         return self.env.get(activation.SAMPLER) == "0" and uses["attention"] != "FLASHINFER"
 
     def _compiled_already(self, nvcc: str | None) -> str:

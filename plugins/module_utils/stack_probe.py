@@ -30,7 +30,7 @@ def _torch(item: dict) -> dict:
 def _gpu(item: dict) -> dict:
     import torch
 
-    seen: dict = {"available": torch.cuda.is_available(), "devices": []}
+    seen: dict = {"available": torch.cuda.is_available(), "devices": [], "capabilities": []}
     if not seen["available"]:
         try:
             torch.cuda.init()
@@ -39,6 +39,7 @@ def _gpu(item: dict) -> dict:
         return seen
     for index in range(torch.cuda.device_count()):
         major, minor = torch.cuda.get_device_capability(index)
+        seen["capabilities"].append(f"{major}.{minor}")
         seen["devices"].append(f"{torch.cuda.get_device_name(index)}, compute capability {major}.{minor}")
     return seen
 

@@ -88,7 +88,21 @@ def test_no_gpu_is_no_problem(rc: int, stdout: str, says: str) -> None:
         ({"index": (0, V100)}, ["FlashInfer needs compute capability 7.5, found 7.0"], []),
         ({"index": (0, OLD_DRIVER)}, ["CUDA 12.8 needs 525.60.13 or newer, found 470.256.02"], []),
         ({"index": (0, A100_MIG), "-L": (0, MIG_LIST)}, [], ["GPU 0 (NVIDIA A100-SXM4-80GB): MIG is on", "2 GPUs"]),
-        ({"index": (0, A100_MIG)}, ["there is no instance: make one"], ["MIG is on", "2 GPUs"]),
+        (
+            {"index": (0, A100_MIG)},
+            ["MIG: expected an instance, since MIG is on, found none; make one"],
+            ["MIG is on", "2 GPUs"],
+        ),
+        (
+            {"index": (0, A100_MIG), "-L": (-1, "")},
+            ["MIG: expected its instances from nvidia-smi -L, found: nvidia-smi did not end within 5 s"],
+            ["MIG is on", "2 GPUs"],
+        ),
+        (
+            {"index": (0, A100_MIG), "-L": (15, LOST)},
+            ["MIG: expected its instances from nvidia-smi -L, found: a GPU fell off the bus"],
+            ["MIG is on", "2 GPUs"],
+        ),
         (
             {"index": (0, H200), "compute-apps": (0, f"{H200.split(', ')[2]}, 4711, /opt/olmocr/bin/python3.11\n")},
             [],

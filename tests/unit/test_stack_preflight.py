@@ -206,7 +206,7 @@ BLOCKED = {**KERNEL, "nouveau": True, "secure_boot": True}
             ({}, survey(V100), CARD, ["GPU 0 (Tesla V100): FlashInfer needs compute capability 7.5, found 7.0"], []),
             ({"flashinfer": False}, survey(V100), CARD, [], []),
             ({}, survey(L4, L4.replace("0, N", "1, N", 1)), CARD, [], ["2 GPUs: the first visible one is used"]),
-            ({}, survey(MIG), CARD, ["MIG is on and there is no instance"], ["GPU 0 (NVIDIA L4)"]),
+            ({}, survey(MIG), CARD, ["MIG: expected an instance"], ["GPU 0 (NVIDIA L4)"]),
             ({}, survey(MIG, mig_instances=2), CARD, [], ["GPU 0 (NVIDIA L4): MIG is on"]),
             ({}, survey(BUSY), CARD, [], ["GPU 0 (NVIDIA L4): in use by processes that cannot be"]),
         ]
