@@ -86,8 +86,8 @@ def decide(
     """
     if more.get(BACKEND) == "FLASHINFER" and breaks_vision(vllm):
         raise Refused(
-            f"{BACKEND}=FLASHINFER: the vision encoder of OlmOCR's model reads it too and raises on vllm {vllm}; leave "
-            "it out"
+            f"expected another backend or none, found {BACKEND}=FLASHINFER: the vision encoder of OlmOCR's model reads "
+            f"it too and raises on vllm {vllm}; leave it out of env (activation_env)"
         )
     own = packages["flashinfer-python"]
     if not own:
@@ -107,7 +107,10 @@ def decide(
     variables.update(more)
     for name, value in variables.items():
         if not _NAME.fullmatch(name) or re.search(r"['\n\r\\]", value):
-            raise Refused(f"{name}: expected a variable's name, and a value without quotes, backslashes and line ends")
+            raise Refused(
+                f"{name}: expected a variable's name, and a value without quotes, backslashes and line ends, which "
+                "systemd and shells read in one way, found another; correct it in env (activation_env)"
+            )
     if sampler == "off":
         why = "switched off by the option sampler"
     return {

@@ -199,14 +199,18 @@ def nvcc(home: str, run: Callable[..., commands.Result], timeout: float) -> dict
         return {
             "path": "",
             "version": "",
-            "problem": "no CUDA toolkit: neither CUDA_HOME, nvcc on PATH nor /usr/local/cuda",
+            "problem": "expected a CUDA toolkit in CUDA_HOME, by nvcc on PATH or at /usr/local/cuda, found none; "
+            "install the toolkit of PyTorch's CUDA, or set CUDA_HOME to it",
         }
     path = os.path.join(home, "bin", "nvcc")
     result = run([path, "--version"], timeout=timeout)
     release_line = re.search(r"release (\d+\.\d+)", result.stdout)
     if not result.ok or not release_line:
-        told = result.outcome(lines=2) if result.ok or os.path.exists(path) else f"expected it at {path}, found none"
-        return {"path": path, "version": "", "problem": told}
+        told = f"its answer ({result.outcome(lines=2)})" if result.ok or os.path.exists(path) else "none"
+        problem = (
+            f"expected one at {path} that tells its version, found {told}; install the toolkit anew, or set CUDA_HOME"
+        )
+        return {"path": path, "version": "", "problem": problem}
     return {"path": path, "version": release_line[1], "problem": ""}
 
 

@@ -163,11 +163,17 @@ class Harness:
         if found.dtype == torch.bfloat16:
             untouched = int((found.view(torch.int16) == POISON).sum())
             if untouched:
-                raise Finding("unwritten", f"{untouched} of {found.numel()} output elements were never written")
+                raise Finding(
+                    "unwritten",
+                    f"expected every output element to be written, found {untouched} of {found.numel()} output "
+                    "elements untouched",
+                )
         found = found.float()
         strange = int((~torch.isfinite(found)).sum())
         if strange:
-            raise Finding("nan", f"{strange} of {found.numel()} output elements are NaN or infinite")
+            raise Finding(
+                "nan", f"expected finite numbers, found {strange} of {found.numel()} output elements NaN or infinite"
+            )
         difference = (found - reference).flatten(0, -2).norm(dim=-1)
         error = float((difference / reference.flatten(0, -2).norm(dim=-1).clamp_min(1e-20)).max())
         if not error <= tolerance:
@@ -401,7 +407,9 @@ def judge_draws(torch, draws, probabilities, allowed) -> float:  # type: ignore[
     """The share of drawn tokens that lie outside the mask; `draws` is [draws, batch]."""
     strange = int(((draws < 0) | (draws >= probabilities.shape[-1])).sum())
     if strange:
-        raise Finding("unwritten", f"{strange} of {draws.numel()} drawn tokens are outside the vocabulary")
+        raise Finding(
+            "unwritten", f"expected tokens of the vocabulary, found {strange} of {draws.numel()} drawn ones outside it"
+        )
     outside = 1.0 - float(allowed.gather(-1, draws.T).float().mean())
     if outside > 0:
         raise Finding(
@@ -541,13 +549,19 @@ def describe(torch, mode: str) -> dict:  # type: ignore[no-untyped-def]
         return found
     found["device"] = ""
     if torch.version.cuda is None:
-        found["no_gpu"] = f"PyTorch {torch.__version__} is built without CUDA"
+        found["no_gpu"] = (
+            f"expected a PyTorch with CUDA, found {torch.__version__}, which is built without; install a build for it"
+        )
     elif not torch.cuda.is_available():
-        found["no_gpu"] = "PyTorch finds no usable CUDA device"
+        said = "is_available() is False"
         try:
             torch.cuda.init()
         except Exception as error:
-            found["no_gpu"] += f" ({shortened(str(error), 300)})"
+            said = shortened(str(error), 300)
+        found["no_gpu"] = (
+            f"expected a CUDA device that PyTorch can use, found none ({said}); on a GPU host see nvidia-smi and "
+            "CUDA_VISIBLE_DEVICES"
+        )
     else:
         major, minor = torch.cuda.get_device_capability(0)
         free, total = torch.cuda.mem_get_info(0)

@@ -26,6 +26,25 @@ ENTRY: dict = {
 }
 
 
+# What to do about each reason why a kernel failed.
+_WRONG = (
+    "do not serve with it: repeat it with the same seed, then compile anew (remove FlashInfer's cache, or the pack) "
+    "and look for memory errors of the GPU (nvidia-smi -q -d ECC, dmesg)"
+)
+ADVICE = {
+    "wrong_result": _WRONG,
+    "nan": _WRONG,
+    "unwritten": _WRONG,
+    "wrong_device": "choose the GPU by CUDA_VISIBLE_DEVICES, or install a PyTorch that is built for it",
+    "timeout": "raise timeout if it was compiling; else see dmesg for Xid errors of the GPU",
+    "out_of_memory": "end the other users of the GPU that nvidia-smi names, or use one with more memory",
+    "compile_error": "see what flashinfer_info says of the compiler; mend that, or place a kernel pack",
+    "import_error": "see the problems that flashinfer_info names, and reinstall the package that does not load",
+    "crash": "see the host's kernel log (dmesg) for Xid errors or the out-of-memory killer; run this kernel alone",
+    "error": "see docs/compatibility.md whether this FlashInfer fits; run this kernel alone with the same seed",
+}
+
+
 def program(module: types.ModuleType = gpu_kernels) -> str:
     """The text of a program for the environment's Python; on a host it lies inside Ansible's zip archive."""
     return module.__loader__.get_source(module.__name__)  # type: ignore[union-attr,no-any-return]
@@ -66,9 +85,9 @@ def attempt(
 def how_it_ended(events: list[dict], result: commands.Result, timeout: int) -> dict:
     """The finding for a kernel, or a start, that the process did not outlive."""
     if result.timed_out or any(event["event"] == "timeout" for event in events):
-        message = f"expected an end within {timeout} s, found it still running; raise timeout if it was compiling"
+        message = f"expected an end within {timeout} s, found it still running"
         return {"status": "failed", "reason": "timeout", "message": message}
-    message = result.outcome()
+    message = f"expected a result, found none: {result.outcome()}"
     if result.rc == -9:
         message += "\nThe kernel's out-of-memory killer sends this signal: see the host's kernel log"
     return {"status": "failed", "reason": "crash", "message": message}
@@ -115,6 +134,13 @@ def as_cpu(entry: dict) -> dict:
     return {**entry, "cpu_status": entry["status"]}
 
 
+def advised(finding: dict) -> dict:
+    """A finding, whose message says also what to do where it is a failure."""
+    if finding["status"] != "failed":
+        return finding
+    return {**finding, "message": f"{finding['message']}; {ADVICE[finding['reason']]}"}
+
+
 def run_all(run, request: dict, timeout: int) -> tuple[list[dict], dict, int, list[list[str]]]:  # type: ignore[no-untyped-def]
     """Run every kernel, in as many processes as it takes.
 
@@ -140,7 +166,7 @@ def run_all(run, request: dict, timeout: int) -> tuple[list[dict], dict, int, li
             findings = {kernel: as_cpu(finding) for kernel, finding in findings.items()}
         found.update(findings)
     about = {"mode": mode, "device": device.get("device", ""), "capability": device.get("capability", "")}
-    entries = [{"name": kernel, **ENTRY, **about, **found[kernel]} for kernel in request["kernels"]]
+    entries = [{"name": kernel, **ENTRY, **about, **advised(found[kernel])} for kernel in request["kernels"]]
     return entries, device, len(argvs), argvs
 
 

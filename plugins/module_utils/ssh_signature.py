@@ -38,7 +38,9 @@ def verify(
     """
     for key in keys:
         if not _KEY.fullmatch(key.strip()):
-            raise Unsigned(f"expected a public key as in a .pub file of ssh-keygen, found {key.strip()[:60]!r}")
+            raise Unsigned(
+                f"expected a public key as in a .pub file of ssh-keygen, found {key.strip()[:60]!r}; copy its line"
+            )
     if not os.path.isfile(signature):
         raise Unsigned(f"expected a signature at {signature}, found none")
     allowed = os.path.join(scratch, "allowed_signers")

@@ -90,7 +90,9 @@ why:
   description: The reason, in words.
   returned: success
   type: str
-  sample: "nvcc: no CUDA toolkit: neither CUDA_HOME, nvcc on PATH nor /usr/local/cuda"
+  sample: >-
+    nvcc: expected a CUDA toolkit in CUDA_HOME, by nvcc on PATH or at /usr/local/cuda, found none; install the toolkit
+    of PyTorch's CUDA, or set CUDA_HOME to it
 written:
   description: The files that were written or removed, or would be, relative to the environment.
   returned: success
@@ -134,7 +136,10 @@ def main() -> None:
     stage = staging.Stage(options["environment"], options["candidate"])
     installed = distributions.installed(stage.tree)
     if not installed:
-        module.fail_json(msg=f"expected a Python environment at {stage.tree}, found no package there")
+        module.fail_json(
+            msg=f"expected a Python environment at {stage.tree}, found no package there; name the folder that holds "
+            "bin/python and lib/python3*/site-packages"
+        )
     packages, wrong = flashinfer_install.packages(installed)
     vllm = installed["vllm"].version if "vllm" in installed else ""
     own = installed.get("flashinfer-python")

@@ -258,7 +258,9 @@ def main() -> None:
     )
     options = module.params
     if options["timeout"] < 1:
-        module.fail_json(msg=f"timeout: expected a number of seconds above 0, found {options['timeout']}")
+        module.fail_json(
+            msg=f"timeout: expected a number of seconds above 0, found {options['timeout']}; leave it out for 900"
+        )
     stage = staging.Stage(options["environment"], options["candidate"])
     python = os.path.join(stage.tree, "bin", "python")
     if not os.path.exists(python):

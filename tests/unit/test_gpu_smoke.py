@@ -6,11 +6,20 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, gpu_kernels, smoke, staging
+from ansible_collections.ocrfleet.gpu_stack.plugins.modules import gpu_smoke
+
+
+def gpu_smoke_reasons() -> list[str]:
+    told = yaml.safe_load(gpu_smoke.RETURN)["kernels"]["contains"]["reason"]["description"]
+    return re.findall(r"V\((\w+)\)", next(line for line in told if line.startswith("Failures are")))
+
 
 FIXTURES = Path(__file__).parent / "fixtures" / "gpu"
 ENVIRONMENT = os.environ.get("OCRFLEET_TEST_ENVIRONMENT", "")
@@ -62,7 +71,7 @@ def test_one_kernel_lost_leaves_the_others(tmp_path: Path, how: str, reason: str
 @pytest.mark.parametrize(
     ("how", "more", "status", "reason", "says"),
     [
-        ("no_gpu", {}, "not_run", "no_gpu", "no usable CUDA device (Found no NVIDIA driver"),
+        ("no_gpu", {}, "not_run", "no_gpu", "expected a CUDA device that PyTorch can use, found none (Found"),
         ("import", {}, "failed", "import_error", "libcudart.so.12"),
         ("import_hang", {}, "failed", "timeout", "expected an end within 2 s"),
         ("", {"capability": "8.9"}, "failed", "wrong_device", "expected compute capability 8.9, found 9.0"),
@@ -127,6 +136,30 @@ def test_the_out_of_memory_killer_is_named() -> None:
     assert "out-of-memory killer" in entries[0]["message"]
 
 
+@pytest.mark.parametrize("reason", gpu_smoke_reasons())
+def test_every_failure_says_what_to_do(reason: str) -> None:
+    """The reasons are those that the module's documentation lists."""
+    events = [
+        DEVICE,
+        {"event": "begin", "kernel": "torch_matmul"},
+        {
+            "event": "result",
+            "kernel": "torch_matmul",
+            "status": "failed",
+            "reason": reason,
+            "message": "expected, found",
+        },
+    ]
+    entries, _, _, _ = smoke.run_all(lambda one: answer(events), request(["torch_matmul"]), 5)
+    assert entries[0]["message"] == f"expected, found; {smoke.ADVICE[reason]}"
+
+
+def test_a_lost_process_says_what_was_expected() -> None:
+    entries, _, _, _ = smoke.run_all(lambda one: answer([], -6), request(["torch_matmul"]), 5)
+    assert entries[0]["message"].startswith("expected a result, found none: python was ended by signal 6")
+    assert entries[0]["message"].endswith(smoke.ADVICE["crash"])
+
+
 @pytest.mark.parametrize(
     ("statuses", "expected"),
     [
@@ -185,8 +218,8 @@ def test_half_a_line_is_dropped(tmp_path: Path) -> None:
     [
         ("", "", "right on the CPU"),
         ("one_row", "wrong_result", "expected a relative error of at most 0.01"),
-        ("nan", "nan", "1 of 114688 output elements"),
-        ("unwritten", "unwritten", "114688 of 114688 output elements"),
+        ("nan", "nan", "expected finite numbers, found 1 of 114688 output elements"),
+        ("unwritten", "unwritten", "found 114688 of 114688 output elements untouched"),
         ("wrong_device", "wrong_device", "expected the output on cpu, found it on meta"),
         ("hang", "timeout", "expected an end within 20 s"),
         ("crash", "crash", "was ended by signal 11"),
