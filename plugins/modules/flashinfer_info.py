@@ -64,6 +64,16 @@ EXAMPLES = r"""
       CUDA_HOME: /usr/local/cuda-12.8
       FLASHINFER_WORKSPACE_BASE: /var/lib/olmocr
       VLLM_USE_FLASHINFER_SAMPLER: "0"
+  register: service
+
+- name: Tell what vllm would take there
+  ansible.builtin.debug:
+    msg: "{{ service.vllm.uses.sampler | default('no vllm') }}: {{ service.vllm.uses.why | default('') }}"
+
+- name: Look at a candidate before it becomes the environment
+  ocrfleet.gpu_stack.flashinfer_info:
+    environment: /opt/conda/envs/olmocr-optimized
+    candidate: /opt/conda/envs/.olmocr-optimized.candidate
 """
 
 RETURN = r"""
@@ -101,7 +111,7 @@ vllm:
       type: str
       sample: 0.11.0
     declares:
-      description: What its extra C(flashinfer) asks for.
+      description: What its extra C(flashinfer) asks for, empty where it has none.
       type: str
       sample: flashinfer-python==0.3.1
     satisfied:
@@ -109,82 +119,254 @@ vllm:
       type: bool
       sample: true
     compatibility:
-      description:
-        - Whether its C(attention) and its C(sampler) path work with the installed FlashInfer, as V(works), V(breaks) or
-          V(unknown), and the C(source) of that.
+      description: Whether it works with the installed FlashInfer. Empty without one of the two.
       type: dict
-      sample: {"attention": "works", "sampler": "works", "source": "served requests on an H200 with torch 2.8.0+cu128"}
+      contains:
+        attention:
+          description: Its attention path, as V(works), V(breaks) or V(unknown).
+          type: str
+          sample: works
+        sampler:
+          description: Its sampler path, as V(works), V(breaks) or V(unknown).
+          type: str
+          sample: works
+        source:
+          description: Where that is known from.
+          type: str
+          sample: served requests on an H200 with torch 2.8.0+cu128, 2026-11
     uses:
-      description: Which C(attention) and C(sampler) it would take on this GPU with these variables, and C(why).
+      description: What it would take on this GPU with these variables. Empty without vllm.
       type: dict
-      sample: {"attention": "FLASH_ATTN", "sampler": "FLASHINFER", "why": "vllm takes FlashAttention on 9.0"}
+      contains:
+        attention:
+          description: The attention backend by vllm's name, or V(unknown).
+          type: str
+          sample: FLASH_ATTN
+        sampler:
+          description: V(FLASHINFER), V(PYTORCH) or V(unknown).
+          type: str
+          sample: FLASHINFER
+        why:
+          description: The reasons, in words.
+          type: str
+          sample: vllm takes FlashAttention on compute capability 9.0
 torch:
-  description: PyTorch as it imports, with C(version), C(cuda), C(architectures), and the first device's C(capability).
+  description: PyTorch as it imports. Its texts are empty where it does not.
   returned: always
   type: dict
-  sample: {"version": "2.8.0+cu128", "cuda": "12.8", "architectures": ["sm_80", "sm_90"], "capability": "9.0"}
+  contains:
+    version:
+      description: What C(torch.__version__) says.
+      type: str
+      sample: 2.8.0+cu128
+    cuda:
+      description: The CUDA version that it was built for, empty for a build without.
+      type: str
+      sample: "12.8"
+    architectures:
+      description: The GPU architectures that it has code for.
+      type: list
+      elements: str
+      sample: [sm_70, sm_75, sm_80, sm_86, sm_90, sm_100, sm_120]
+    capability:
+      description: The compute capability of the first device, empty without one.
+      type: str
+      sample: "9.0"
 flashinfer:
-  description: FlashInfer as it imports, with C(version) and C(location), both empty where it does not.
+  description: FlashInfer as it imports. Both are empty where it does not.
   returned: always
   type: dict
-  sample: {"version": "0.3.1", "location": "/opt/env/lib/python3.11/site-packages/flashinfer"}
+  contains:
+    version:
+      description: What C(flashinfer.__version__) says.
+      type: str
+      sample: 0.3.1
+    location:
+      description: The folder of the package.
+      type: str
+      sample: /opt/conda/envs/olmocr-optimized/lib/python3.11/site-packages/flashinfer
 compiler:
-  description:
-    - What the kernels would be compiled with, found as FlashInfer finds it. C(ready) says whether all is there and
-      fits, C(missing) and C(mismatch) what does not.
-    - C(found_by) is the variable, or C(PATH), that led to the toolkit.
+  description: What the kernels would be compiled with, found as FlashInfer finds it.
   returned: always
   type: dict
-  sample:
-    cuda_home: /usr/local/cuda-12.8
-    cxx: /usr/bin/c++
-    found_by: CUDA_HOME
+  contains:
+    ready:
+      description: Whether all is there and fits PyTorch.
+      type: bool
+      sample: false
+    missing:
+      description: What is not there, each with what to do.
+      type: list
+      elements: str
+      sample: ["ninja: expected it on PATH, found none; install the package ninja into the environment"]
+    mismatch:
+      description: Where C(nvcc) is of another CUDA major version than PyTorch, what to do. Empty where it is not.
+      type: str
+      sample: ""
+    cuda_home:
+      description: The folder of the CUDA toolkit, empty where none was found.
+      type: str
+      sample: /usr/local/cuda-12.8
+    found_by:
+      description: The variable, or C(PATH), or C(the usual place), that led to the toolkit.
+      type: str
+      sample: CUDA_HOME
+    nvcc:
+      description: The path of C(nvcc).
+      type: str
+      sample: /usr/local/cuda-12.8/bin/nvcc
+    nvcc_version:
+      description: Its version, empty where it does not tell one.
+      type: str
+      sample: "12.8"
+    nvcc_problem:
+      description: Why it does not, empty where it does.
+      type: str
+      sample: ""
     headers:
-      cublasLt.h: /usr/local/cuda-12.8/include/cublasLt.h
-      curand.h: /usr/local/cuda-12.8/include/curand.h
-    mismatch: ""
-    missing: []
-    ninja: /opt/env/bin/ninja
-    nvcc: /usr/local/cuda-12.8/bin/nvcc
-    nvcc_version: "12.8"
-    ready: true
+      description: The headers that the kernels include, with their paths, empty where they are missing.
+      type: dict
+      sample: {"curand.h": "/usr/local/cuda-12.8/include/curand.h", "cublasLt.h": ""}
+    ninja:
+      description: The path of ninja, empty where there is none.
+      type: str
+      sample: /opt/conda/envs/olmocr-optimized/bin/ninja
+    cxx:
+      description: The path of the C++ compiler, empty where there is none.
+      type: str
+      sample: /usr/bin/c++
 compiled_modules:
-  description:
-    - The kernels that are compiled already, each with C(name), C(origin), C(path),
-      C(architecture), the C(flashinfer) version of its folder and the major version of the C(cudart) that it loads.
+  description: The kernels that are compiled already.
   returned: always
   type: list
   elements: dict
+  contains:
+    name:
+      description: The module.
+      type: str
+      sample: sampling
+    origin:
+      description:
+        - V(cache) is FlashInfer's cache, V(pack) a kernel pack whose manifest has this very file, and V(package) the
+          wheel of flashinfer-python itself.
+        - V(unlisted) lies where FlashInfer loads it unasked, and nobody vouches for it.
+      type: str
+      sample: pack
+    path:
+      description: The file.
+      type: str
+      sample: /opt/conda/envs/olmocr-optimized/lib/python3.11/site-packages/flashinfer/data/aot/sampling/sampling.so
+    flashinfer:
+      description: The FlashInfer version that the cache's folder is for. Empty outside the cache, and for 0.3.
+      type: str
+      sample: ""
+    architecture:
+      description: The GPU architecture that the cache's folder is for, empty outside the cache.
+      type: str
+      sample: ""
+    cudart:
+      description: The major version of the CUDA runtime that it loads, empty where it loads none.
+      type: str
+      sample: "12"
 caches:
-  description: The folders for compiled code, each with C(name), C(path), whether it C(exists) and is C(writable).
+  description: The folders in which compiled code is kept.
   returned: always
   type: list
   elements: dict
-  sample: [{"name": "flashinfer", "path": "/home/olmocr/.cache/flashinfer", "exists": true, "writable": true}]
+  contains:
+    name:
+      description: Whose it is. V(flashinfer), V(triton) or V(vllm).
+      type: str
+      sample: flashinfer
+    path:
+      description: The folder.
+      type: str
+      sample: /home/olmocr/.cache/flashinfer
+    exists:
+      description: Whether it is there.
+      type: bool
+      sample: true
+    writable:
+      description: Whether this user can write there, or make it.
+      type: bool
+      sample: true
 cuda_libraries:
-  description:
-    - C(installed) has the packages that belong to a CUDA major version, by that version.
-    - C(loaded) has the files of CUDA libraries that importing PyTorch and FlashInfer loads.
+  description: CUDA libraries of the environment. What is installed need not be what is loaded.
   returned: always
   type: dict
-  sample:
-    installed: {"12": ["nvidia-cuda-runtime-cu12==12.8.90"]}
-    loaded: [/opt/env/lib/python3.11/site-packages/nvidia/cuda_runtime/lib/libcudart.so.12]
+  contains:
+    installed:
+      description: The packages that belong to a CUDA major version, by that version.
+      type: dict
+      sample: {"12": ["nvidia-cuda-runtime-cu12==12.8.90"]}
+    loaded:
+      description: The files that importing PyTorch and FlashInfer loads.
+      type: list
+      elements: str
+      sample: [/opt/env/lib/python3.11/site-packages/nvidia/cuda_runtime/lib/libcudart.so.12]
 gpu:
-  description:
-    - The driver and GPUs as C(nvidia-smi) tells them.
-    - C(absent) says why there is none, C(problem) why that cannot be known.
+  description: The driver and GPUs as C(nvidia-smi) tells them.
   returned: always
   type: dict
   contains:
     driver:
-      description: The driver's version.
+      description: The driver's version, empty where it is not told.
       type: str
       sample: 570.124.06
     gpus:
       description: The GPUs.
       type: list
       elements: dict
+      contains:
+        index:
+          description: The number that C(nvidia-smi) gives it.
+          type: int
+          sample: 0
+        name:
+          description: The product's name.
+          type: str
+          sample: NVIDIA L4
+        uuid:
+          description: What tells it from any other.
+          type: str
+          sample: GPU-b1c5a5a0-2c6f-0d5a-7f0e-2a8f6f1f3c44
+        capability:
+          description: The compute capability, empty where the driver does not tell it.
+          type: str
+          sample: "8.9"
+        memory_mib:
+          description: Its memory in MiB, 0 where it is not told.
+          type: int
+          sample: 23034
+        memory_used_mib:
+          description: What of it is taken, in MiB.
+          type: int
+          sample: 18211
+        mig:
+          description: Whether MIG is on.
+          type: bool
+          sample: false
+        processes:
+          description: The processes on it that can be seen from here, each with its id.
+          type: list
+          elements: str
+          sample: ["/opt/olmocr/bin/python3.11 (4711)"]
+    mig_instances:
+      description: How many MIG instances there are, of all GPUs.
+      type: int
+      sample: 0
+    mig_problem:
+      description: Why these cannot be told, where MIG is on.
+      type: str
+      sample: ""
+    absent:
+      description: Why there is no GPU, empty where there is one.
+      type: str
+      sample: ""
+    problem:
+      description: Why it cannot be known whether there is one, with what to do.
+      type: str
+      sample: ""
 variables:
   description: The environment variables that are set and matter here.
   returned: always

@@ -83,13 +83,22 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Run all kernels
+- name: Run all kernels, and fail on a host where they did not run
   ocrfleet.gpu_stack.gpu_smoke:
     environment: /opt/conda/envs/olmocr-optimized
   become: true
   become_user: olmocr
+  register: smoke
+  failed_when: smoke is failed or (smoke.status != 'passed' and not ansible_check_mode)
 
-- name: Check PyTorch alone before anything is installed
+- name: Tell how long each kernel took, and where its code came from
+  ansible.builtin.debug:
+    msg: "{{ item.name }}: {{ item.origin }}, first call {{ item.first_call_seconds }} s, then {{ item.median_ms }} ms"
+  loop: "{{ smoke.kernels | selectattr('status', 'eq', 'passed') }}"
+  loop_control:
+    label: "{{ item.name }}"
+
+- name: Check PyTorch alone before anything is installed, on hosts with and without a GPU
   ocrfleet.gpu_stack.gpu_smoke:
     environment: /opt/conda/envs/olmocr-optimized
     kernels: [torch_matmul, torch_attention, triton_kernel]
@@ -103,11 +112,23 @@ EXAMPLES = r"""
       CUDA_VISIBLE_DEVICES: "1"
       FLASHINFER_WORKSPACE_BASE: /var/lib/olmocr
 
+- name: Repeat a run that failed, with the same numbers
+  ocrfleet.gpu_stack.gpu_smoke:
+    environment: /opt/conda/envs/olmocr-optimized
+    kernels: [flashinfer_decode]
+    seed: 1794351623
+
 - name: Try the harness on a machine without a GPU
   ocrfleet.gpu_stack.gpu_smoke:
     environment: /opt/conda/envs/olmocr-optimized
     mode: cpu
     kernels: [torch_matmul, torch_attention]
+  register: tried
+
+- name: Hold its numbers against the reference there, which says nothing about a GPU
+  ansible.builtin.assert:
+    that: tried.kernels | map(attribute='cpu_status') | unique == ['passed']
+  when: not ansible_check_mode
 """
 
 RETURN = r"""
@@ -122,17 +143,43 @@ mode:
   type: str
   sample: gpu
 device:
-  description: The device as PyTorch sees it. Empty without one, and in check mode.
+  description: The device as PyTorch sees it. Empty in check mode, and where PyTorch does not import.
   returned: always
   type: dict
-  sample:
-    architectures: [sm_75, sm_80, sm_86, sm_90, sm_100, sm_120]
-    capability: "9.0"
-    device: NVIDIA H200
-    memory_free_mib: 142700
-    memory_total_mib: 143156
-    torch: 2.8.0+cu128
-    torch_cuda: "12.8"
+  contains:
+    device:
+      description: Its name, V(cpu) with O(mode=cpu), empty without one.
+      type: str
+      sample: NVIDIA H200
+    no_gpu:
+      description: Why there is none, empty where there is one.
+      type: str
+      sample: ""
+    capability:
+      description: The compute capability. Only on a GPU, as all that follow but the two versions.
+      type: str
+      sample: "9.0"
+    architectures:
+      description: The GPU architectures that PyTorch has code for.
+      type: list
+      elements: str
+      sample: [sm_75, sm_80, sm_86, sm_90, sm_100, sm_120]
+    memory_free_mib:
+      description: The free memory in MiB before the first kernel.
+      type: int
+      sample: 142700
+    memory_total_mib:
+      description: All of its memory in MiB.
+      type: int
+      sample: 143156
+    torch:
+      description: The version of PyTorch.
+      type: str
+      sample: 2.8.0+cu128
+    torch_cuda:
+      description: The CUDA version that PyTorch was built for, V(null) for a build without.
+      type: str
+      sample: "12.8"
 seed:
   description: The seed of the random inputs.
   returned: always
@@ -167,7 +214,7 @@ kernels:
       type: str
       sample: ""
     message:
-      description: The same in words, with what was expected and found.
+      description: The same in words, with what was expected, what was found, and what to do.
       type: str
       sample: ""
     mode:
@@ -205,11 +252,11 @@ kernels:
       type: str
       sample: the task's option tolerance
     first_call_seconds:
-      description: Wall time of the first call, with planning, compiling and loading.
+      description: Wall time of the first call in seconds, with planning, compiling and loading.
       type: float
       sample: 0.17
     median_ms:
-      description: The median of single warm calls, by CUDA events on a GPU.
+      description: The median of single warm calls in milliseconds, by CUDA events on a GPU.
       type: float
       sample: 0.0479
     origin:
@@ -220,9 +267,22 @@ kernels:
       type: str
       sample: pack
     modules:
-      description: The compiled FlashInfer modules that the kernel used, each with C(name), C(path) and C(origin).
+      description: The compiled FlashInfer modules that the kernel used.
       type: list
       elements: dict
+      contains:
+        name:
+          description: The module.
+          type: str
+          sample: sampling
+        path:
+          description: The file that was loaded.
+          type: str
+          sample: /home/olmocr/.cache/flashinfer/90/cached_ops/sampling/sampling.so
+        origin:
+          description: V(compiled), V(cache) or V(pack), as for the kernel.
+          type: str
+          sample: cache
 commands:
   description: The command lines that ran, or that would run in check mode.
   returned: always

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, flashinfer_install, nvidia, staging
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Distribution
 from ansible_collections.ocrfleet.gpu_stack.plugins.modules import flashinfer_info
@@ -342,3 +343,18 @@ def test_what_is_missing_is_listed_at_once() -> None:
     assert "nvcc 13.0 (/usr/bin/nvcc) does not match PyTorch's CUDA 12.8" in flashinfer_install.compiler_mismatch(
         compiler, "12.8"
     )
+
+
+def test_what_is_returned_is_what_is_documented(tmp_path: Path) -> None:
+    told = yaml.safe_load(flashinfer_info.RETURN)
+    module = tmp_path / "site/flashinfer/data/aot/norm/norm.so"
+    module.parent.mkdir(parents=True)
+    module.touch()
+    compiler = flashinfer_install.compiler(("", ""), "", {}, "12.8", 5)
+    modules = flashinfer_install.compiled_modules("/nonexistent", str(tmp_path / "site/flashinfer"))
+    gpu = nvidia.Survey("570.124.06", [nvidia.Gpu(0, "NVIDIA L4", "GPU-1", "8.9", 23034, 1, False)]).as_dict()
+    assert told["compiler"]["contains"].keys() == compiler.keys()
+    assert told["compiled_modules"]["contains"].keys() == modules[0].keys()
+    assert told["caches"]["contains"].keys() == flashinfer_install.caches({})[0].keys()
+    assert told["gpu"]["contains"].keys() == gpu.keys()
+    assert told["gpu"]["contains"]["gpus"]["contains"].keys() == gpu["gpus"][0].keys()
