@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 
 import light_stack
 import pytest
-from light_hosts import LightHosts
+from light_hosts import GPU, LightHosts
 
 NAME, VERSION, _NOTHING, FILES = light_stack.WHEELS[3]
 # One that is there, one that is missing, and one that is missing and needs another that is missing.
@@ -39,6 +40,10 @@ def test_check_mode_shows_what_the_run_does(make_hosts: Callable[[], LightHosts]
         line.split("==")[0] for line in planned
     }, shown
     assert hosts.changes(method) == []
+    told = " ".join(shown.split())
+    assert "Would then place the kernel pack that fits" in told
+    assert "FlashInfer finds the right nvcc" in told, "an item of the checklist"
+    assert "No kernel would run: this host has no NVIDIA GPU" in told
     done = hosts.run()
     assert hosts.evidence(method)["result"] == "verified", done
     assert versions(hosts, method) - before == planned
@@ -47,3 +52,18 @@ def test_check_mode_shows_what_the_run_does(make_hosts: Callable[[], LightHosts]
     told = {row["name"]: row["status"] for row in hosts.evidence(method)["needs"]}
     satisfied = {"packaging": "satisfied", "tabulate": "installed", "pynvml": "installed"}
     assert told == (satisfied if method == "constrained" else {})
+
+
+@pytest.mark.parametrize(("method", "kernels"), [("pypi", True), ("none", False)])
+def test_check_mode_names_the_kernels_that_would_run(
+    make_hosts: Callable[[], LightHosts], method: str, kernels: bool
+) -> None:
+    hosts = make_hosts()
+    hosts.wheel(hosts.folder / "release", NAME, VERSION, "", FILES)
+    path = f"{hosts.program('gpu', 'nvidia-smi', GPU)}:{os.environ['PATH']}"
+    links = [str(hosts.folder / "release")]
+    hosts.add("vm", fi_method=method, stack_find_links=links, variables={"PATH": path})
+    told = " ".join(hosts.run("--check").split())
+    assert "would run torch_matmul, torch_attention, triton_kernel" in told, told
+    assert ("flashinfer_decode, flashinfer_prefill, flashinfer_sampling" in told) is kernels
+    assert hosts.changes("vm") == []
