@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+COLLECTION = "ocrfleet.gpu_stack"
 
 
 @lru_cache
@@ -41,3 +42,20 @@ def module_options(module: str) -> dict[str, dict]:
             raise ValueError(f"expected DOCUMENTATION in {path}, found none")
         options |= yaml.safe_load(text[1]).get("options", {})
     return options
+
+
+def module_problems(task: dict) -> list[str]:
+    """What is wrong with the options of a task that calls one of our modules."""
+    found = []
+    for name in task:
+        if not name.startswith(f"{COLLECTION}."):
+            continue
+        options, given = module_options(name.removeprefix(f"{COLLECTION}.")), task[name] or {}
+        found += [f"{name} has no option {option}" for option in given if option not in options]
+        found += [f"{name} needs {key}" for key, spec in options.items() if spec.get("required") and key not in given]
+        for option, value in given.items():
+            choices = options.get(option, {}).get("choices")
+            values = value if isinstance(value, list) else [value]
+            wrong = [entry for entry in values if choices and "{{" not in str(entry) and entry not in choices]
+            found += [f"{name}: {option} may not be {entry!r}" for entry in wrong]
+    return found

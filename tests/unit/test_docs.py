@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from documented import module_options
+from ansible_collections.ocrfleet.gpu_stack.plugins.action import check_inputs
+from documented import module_options, module_problems
 
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTION = "ocrfleet.gpu_stack"
@@ -265,6 +266,41 @@ def test_yaml_examples_name_variables_that_there_are(page):
         if language == "yaml":
             named = {key for key in keys(yaml.safe_load(text)) if key.startswith(prefixes)}
             assert named <= variables().keys()
+
+
+def misfits(block: object) -> list[str]:
+    """Where a YAML block does not fit the argument specs of the roles, or the options of the modules, that it uses."""
+    specs = check_inputs.load_specs(ROOT / "roles")
+    if isinstance(block, list):
+        return [wrong for entry in block for wrong in misfits(entry)]
+    if not isinstance(block, dict):
+        return []
+    wrong = check_inputs.wrong_values(block, specs) + module_problems(block)
+    role = str(block.get("role", "")).removeprefix(f"{COLLECTION}.")
+    if block.get("role") and role not in specs:
+        wrong.append(f"there is no role {block['role']}")
+    return wrong + [text for value in block.values() for text in misfits(value)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_yaml_examples_fit_the_argument_specs(page):
+    blocks = [yaml.safe_load(text) for language, text in fences(page) if language == "yaml"]
+    assert [wrong for block in blocks for wrong in misfits(block)] == []
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        ("stack_gpu: maybe", "value of stack_gpu must be one of"),
+        ("verify_required: [cuda, smokes]", "smokes"),
+        ("kernel_pack_timeout: long", "kernel_pack_timeout"),
+        ("[{hosts: all, roles: [{role: ocrfleet.gpu_stack.conda, vars: {conda_scope: world}}]}]", "conda_scope"),
+        ("[{hosts: all, roles: [{role: ocrfleet.gpu_stack.condo}]}]", "there is no role ocrfleet.gpu_stack.condo"),
+        ("[{ocrfleet.gpu_stack.gpu_smoke: {environment: /e, kernel: [torch_matmul]}}]", "has no option kernel"),
+    ],
+)
+def test_a_misfit_would_be_found(block, expected):
+    assert any(expected in wrong for wrong in misfits(yaml.safe_load(block)))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from documented import ROOT, module_options, texts
+from documented import COLLECTION, ROOT, module_problems, texts
 
-COLLECTION = "ocrfleet.gpu_stack"
 MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
 
 
@@ -21,28 +20,11 @@ def tasks(module: str) -> list[dict]:
     return yaml.safe_load(texts(module)["EXAMPLES"])
 
 
-def problems(task: dict) -> list[str]:
-    """What is wrong with the options of a task that calls one of our modules."""
-    found = []
-    for name in task:
-        if not name.startswith(f"{COLLECTION}."):
-            continue
-        options, given = module_options(name.removeprefix(f"{COLLECTION}.")), task[name] or {}
-        found += [f"{name} has no option {option}" for option in given if option not in options]
-        found += [f"{name} needs {key}" for key, spec in options.items() if spec.get("required") and key not in given]
-        for option, value in given.items():
-            choices = options.get(option, {}).get("choices")
-            values = value if isinstance(value, list) else [value]
-            wrong = [entry for entry in values if choices and "{{" not in str(entry) and entry not in choices]
-            found += [f"{name}: {option} may not be {entry!r}" for entry in wrong]
-    return found
-
-
 @pytest.mark.parametrize("module", MODULES)
 def test_examples_use_the_module_as_it_is(module):
     used = [name for task in tasks(module) for name in task]
     assert f"{COLLECTION}.{module}" in used
-    assert [problem for task in tasks(module) for problem in problems(task)] == []
+    assert [problem for task in tasks(module) for problem in module_problems(task)] == []
 
 
 @pytest.mark.parametrize(
@@ -54,7 +36,7 @@ def test_examples_use_the_module_as_it_is(module):
     ],
 )
 def test_a_wrong_example_would_be_found(given, expected):
-    assert any(expected in problem for problem in problems({f"{COLLECTION}.env_transaction": given}))
+    assert any(expected in problem for problem in module_problems({f"{COLLECTION}.env_transaction": given}))
 
 
 def test_all_examples_pass_the_syntax_check(tmp_path: Path):
