@@ -264,6 +264,7 @@ kernels:
         - Where the kernel's code came from.
         - V(compiled) is now, V(cache) an earlier run's cache, V(pack) a kernel pack or flashinfer-jit-cache, V(builtin)
           PyTorch itself, and V(unknown) where it did not come so far.
+        - V(unlisted) is a module that lies where FlashInfer loads it unasked, and is in no pack's manifest.
       type: str
       sample: pack
     modules:
@@ -280,7 +281,7 @@ kernels:
           type: str
           sample: /home/olmocr/.cache/flashinfer/90/cached_ops/sampling/sampling.so
         origin:
-          description: V(compiled), V(cache) or V(pack), as for the kernel.
+          description: V(compiled), V(cache), V(pack) or V(unlisted), as for the kernel.
           type: str
           sample: cache
 commands:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -12,7 +13,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, gpu_kernels, smoke, staging
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    commands,
+    gpu_kernels,
+    placed_kernels,
+    smoke,
+    staging,
+)
 from ansible_collections.ocrfleet.gpu_stack.plugins.modules import gpu_smoke
 
 
@@ -205,12 +212,24 @@ def test_reason_of(error: Exception, reason: str) -> None:
     [
         ("/home/o/.cache/flashinfer/90/cached_ops/sampling/sampling.so", 99.0, "cache"),
         ("/home/o/.cache/flashinfer/90/cached_ops/sampling/sampling.so", 101.0, "compiled"),
-        ("/env/lib/python3.11/site-packages/flashinfer/data/aot/sampling/sampling.so", 101.0, "pack"),
         ("/env/lib/python3.11/site-packages/flashinfer_jit_cache/jit_cache/sampling/sampling.so", 1.0, "pack"),
     ],
 )
 def test_module_origin(path: str, written: float, origin: str) -> None:
     assert gpu_kernels.module_origin(path, written, started=100.5) == origin
+
+
+def test_a_module_is_of_a_pack_where_the_manifest_beside_it_says_so(tmp_path: Path) -> None:
+    module = tmp_path / "flashinfer/data/aot/sampling/sampling.so"
+    module.parent.mkdir(parents=True)
+    module.write_bytes(b"one")
+    assert gpu_kernels.module_origin(str(module), 1.0, started=9.0) == "unlisted"
+    entry = {"sha256": placed_kernels.digest(str(module))}
+    (module.parents[1] / placed_kernels.MANIFEST).write_text(json.dumps({"modules": {"sampling": entry}}))
+    assert gpu_kernels.module_origin(str(module), 1.0, started=9.0) == "pack"
+    module.write_bytes(b"two")
+    assert gpu_kernels.module_origin(str(module), 1.0, started=9.0) == "unlisted"
+    assert gpu_kernels.overall_origin([{"origin": "pack"}, {"origin": "unlisted"}]) == "unlisted"
 
 
 def test_half_a_line_is_dropped(tmp_path: Path) -> None:
