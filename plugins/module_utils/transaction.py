@@ -962,7 +962,10 @@ class Transaction(StateFolder):
         """Take a tree out of its transaction: to the one that it is the baseline of, else to the trash."""
         tree = self._tree(identifier)
         for other in self._identifiers():
-            if is_noted("baseline", tree, self._meta(other)) and not folder_inode(self._tree(other)):
+            theirs = self._meta(other)
+            if not theirs.get("promoted"):
+                continue  # it was dropped, so nothing leads back to its baseline
+            if is_noted("baseline", tree, theirs) and not folder_inode(self._tree(other)):
                 os.rename(tree, self._tree(other))
                 exchange.sync_folder(self._folder(other))
                 exchange.sync_folder(self._folder(identifier))

@@ -828,6 +828,15 @@ def test_the_way_back_leads_past_a_run_that_failed(bench: Bench, taken_back: str
     assert bench.is_baseline()
 
 
+def test_a_result_is_not_kept_for_a_run_that_never_promoted(bench: Bench) -> None:
+    convert(bench)
+    bench.work(owner=LATER).begin()
+    bench.work(owner=LATER).restore()  # its folder stays till the next begin, and names the result as its baseline
+    bench.work(owner={**RUN, "pid": 12}).restore()
+    assert bench.is_baseline()
+    assert bench.leftovers() == []
+
+
 def test_production_is_looked_at_after_all_that_takes_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.work().begin()
     bench.change()
