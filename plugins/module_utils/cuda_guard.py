@@ -16,7 +16,10 @@ import re
 _SUFFIX = re.compile(r"-cu(?:da)?(\d\d)x?$")
 
 # Packages without suffix whose own version is that of CUDA.
-_VERSIONED = re.compile(r"cuda-(bindings|python|toolkit)|nvidia-cuda-[a-z-]+|nvidia-(nvvm|nvjitlink|nvtx)")
+_VERSIONED = re.compile(
+    r"cuda-(bindings|python|toolkit)|nvidia-cuda-[a-z-]+"
+    r"|nvidia-(npp|nvfatbin|nvjitlink|nvjpeg|nvml-dev|nvptxcompiler|nvtx|nvvm)"
+)
 
 # Libraries with version numbers of their own. NVIDIA's wheels dropped the suffix with CUDA 13, so the bare name says
 # 13.

@@ -20,6 +20,8 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import cuda_gua
         ("nvidia-cuda-nvcc", "13.4.92", 13),
         ("nvidia-nvvm", "13.4.92", 13),
         ("nvidia-cublas", "13.1.0", 13),
+        # All that cuda-toolkit[all] brings.
+        *((f"nvidia-{name}", "13.0.1", 13) for name in ("npp", "nvfatbin", "nvjpeg", "nvml-dev", "nvptxcompiler")),
         ("nvidia-cufft", "12.0.0", 13),  # its version number is its own
         ("nvidia-ml-py", "13.615.71", None),  # talks to the driver, links no CUDA library
         ("nvidia-cudnn-frontend", "1.28.0", None),
