@@ -135,7 +135,8 @@ class ActionModule(ActionBase):
         try:
             given = {**args, "kind": "archive" if local else kind, "dest": join(remote, "wheel")}
             if local:
-                given["source"] = join(remote, "source" + os.path.splitext(local)[1])
+                # By its own name, for messages.
+                given["source"] = join(remote, os.path.basename(local))
                 self._transfer_file(local, given["source"])
                 self._fixup_perms2((remote, given["source"]))
             answer = self._execute_module(module_args=given, task_vars=task_vars)

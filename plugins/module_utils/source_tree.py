@@ -13,6 +13,7 @@ import stat
 import tarfile
 import urllib.parse
 import zipfile
+from typing import Any
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands
 
@@ -78,29 +79,42 @@ def check_sum(path: str, expected: str) -> str:
 
 def unpack(path: str, folder: str) -> None:
     """Unpack a tar or zip archive. Nothing is written where one member is unsafe."""
+    name = os.path.basename(path)
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 for info in archive.infolist():
                     special = stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR)
-                    _refuse(path, info.filename, _wrong(info.filename, "", special, set()))
+                    _refuse(name, info.filename, _wrong(info.filename, "", special, set()))
                 archive.extractall(folder)  # noqa: S202 (every name was looked at above)
             return
         with tarfile.open(path) as tape:
             members = tape.getmembers()
             links = {posixpath.normpath(member.name) for member in members if member.issym()}
             for member in members:
-                target = ""
-                if member.issym():  # a path from where the link lies; a hard link's is from the top
-                    target = posixpath.join(posixpath.dirname(member.name), member.linkname)
-                elif member.islnk():
-                    target = member.linkname
-                special = not (member.isreg() or member.isdir() or member.issym() or member.islnk())
-                _refuse(path, member.name, _wrong(member.name, target, special, links))
+                _refuse(name, member.name, _wrong_in_tar(member, links))
                 member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
-            tape.extractall(folder, members=members)  # noqa: S202 (every member was looked at above)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-        raise Refused(f"{path} is no readable tar or zip archive: {error}; expected a source archive") from error
+            # Python's own guard besides, where this version has it.
+            guard: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+            tape.extractall(folder, members=members, **guard)  # noqa: S202 (every member was looked at above)
+    # A KeyError is a hard link to what the archive has not got.
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, KeyError) as error:
+        raise Refused(
+            f"{name} is no readable tar or zip archive: {error}; expected a source archive, take it again from its maker"
+        ) from error
+
+
+def _wrong_in_tar(member: tarfile.TarInfo, links: set[str]) -> str:
+    if member.islnk() and posixpath.normpath(member.linkname) in links:
+        # Python links without following, so that this would be the same relative link at another depth.
+        return f"it is a hard link to {member.linkname}, which is a link itself"
+    target = ""
+    if member.issym():  # a path from where the link lies; a hard link's is from the top
+        target = posixpath.join(posixpath.dirname(member.name), member.linkname)
+    elif member.islnk():
+        target = member.linkname
+    special = not (member.isreg() or member.isdir() or member.issym() or member.islnk())
+    return _wrong(member.name, target, special, links)
 
 
 def _outside(name: str, links: set[str]) -> bool:
@@ -119,10 +133,10 @@ def _wrong(name: str, target: str, special: bool, links: set[str]) -> str:
     return f"it is a link that leads out of the archive, to {target}" if target and _outside(target, links) else ""
 
 
-def _refuse(path: str, name: str, wrong: str) -> None:
+def _refuse(archive: str, name: str, wrong: str) -> None:
     if wrong:
         raise Refused(
-            f"{os.path.basename(path)} is not safe to unpack: {name}: {wrong}. Nothing was unpacked; take the archive "
+            f"{archive} is not safe to unpack: {name}: {wrong}. Nothing was unpacked; take the archive "
             "from its maker, with a checksum"
         )
 

@@ -184,7 +184,7 @@ def build(params: dict, scratch: str) -> dict:
     else:
         archive = source
         if params["kind"] == "url":
-            archive = os.path.join(scratch, "archive")
+            archive = os.path.join(scratch, os.path.basename(source.split("?")[0]))
             download(source, archive, params)
         made["archive_sha256"] = source_tree.check_sum(archive, params["checksum"])
         source_tree.unpack(archive, folder)

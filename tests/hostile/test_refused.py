@@ -57,6 +57,24 @@ def archive_that_climbs(path: Path) -> Path:
     return path
 
 
+def archive_with_a_hard_link(hosts: LightHosts, name: str) -> Path:
+    """`h` would be a link to the root of the file system, and what lies behind it a file of the environment."""
+    path = hosts.folder / "hard.tar.gz"
+    deep = "d/" * 10 + "s"
+    target = f"h{hosts.environment(name)}/pyvenv.cfg"
+    with tarfile.open(path, "w:gz") as archive:
+        for member, kind, leads in (
+            (deep, tarfile.SYMTYPE, "/".join([".."] * 10)),
+            ("h", tarfile.LNKTYPE, deep),
+            (target, tarfile.REGTYPE, ""),
+        ):
+            entry = tarfile.TarInfo(member)
+            entry.type, entry.linkname = kind, leads
+            entry.size = 1 if kind == tarfile.REGTYPE else 0
+            archive.addfile(entry, io.BytesIO(b"x"))
+    return path
+
+
 def gpu_host(hosts: LightHosts, without: str = "", nvcc: str = "12.8") -> dict:
     """A host with a stand-in for a GPU, of whose compilers one is missing or another."""
     tools = hosts.path_without("nvidia-smi", "nvcc", "ninja", r"c\+\+|g\+\+.*")
@@ -189,8 +207,19 @@ ROWS: list[tuple[str, Callable[[LightHosts, str], dict], str, str]] = [
             "flashinfer_source": str(archive_that_climbs(hosts.folder / "climbs.tar.gz")),
         },
         BUILD
-        + "source.gz is not safe to unpack: flashinfer/../../../evil: its path leads out of the archive. Nothing was "
+        + "climbs.tar.gz is not safe to unpack: flashinfer/../../../evil: its path leads out of the archive. Nothing was "
         "unpacked; take the archive from its maker, with a checksum",
+        UNTOUCHED,
+    ),
+    (
+        "a-source-archive-that-writes-through-a-hard-link",
+        lambda hosts, _index: {
+            "fi_method": "source",
+            "flashinfer_source": str(archive_with_a_hard_link(hosts, "a-source-archive-that-writes-through-a-hard-link")),
+        },
+        BUILD
+        + "hard.tar.gz is not safe to unpack: h: it is a hard link to d/d/d/d/d/d/d/d/d/d/s, which is a link itself. "
+        "Nothing was unpacked; take the archive from its maker, with a checksum",
         UNTOUCHED,
     ),
     (

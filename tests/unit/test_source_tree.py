@@ -112,6 +112,12 @@ FILE, LINK, HARD, DEVICE = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, ta
         ([("a", HARD, "../x")], "a: it is a link that leads out"),
         ([("a", LINK, "."), ("a/b", FILE, "")], "a/b: its path leads out"),
         ([("d/up", LINK, ".."), ("x", LINK, "d/up/..")], "x: it is a link that leads out"),
+        # A hard link to a link is that link, at another depth: what is written behind it lands outside.
+        (
+            [("d/d/s", LINK, "../../good"), ("h", HARD, "d/d/s")],
+            "h: it is a hard link to d/d/s, which is a link itself",
+        ),
+        ([("h", HARD, "./d//s"), ("d/s", LINK, "../good")], "h: it is a hard link to ./d//s, which is a link"),
         ([("dev", DEVICE, "")], "dev: it is neither a file, a folder nor a link"),
     ],
 )
@@ -120,6 +126,21 @@ def test_an_archive_that_is_not_safe_is_refused_whole(tmp_path, entries, said):
     with pytest.raises(source_tree.Refused, match="x.tar.gz is not safe to unpack: " + re.escape(said)):
         source_tree.unpack(path, str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_written_through_a_hard_link_to_a_link(tmp_path):
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "evil").write_text("mine")
+    entries = [("d/d/d/s", LINK, "../../.."), ("h", HARD, "d/d/d/s"), ("h/evil", FILE, "")]
+    with pytest.raises(source_tree.Refused, match="which is a link itself"):
+        source_tree.unpack(archive(tmp_path / "x.tar.gz", *entries), str(tmp_path / "a/b/out"))
+    assert (tmp_path / "evil").read_text() == "mine"
+
+
+def test_a_hard_link_to_a_file_is_unpacked(tmp_path):
+    path = archive(tmp_path / "x.tgz", ("p/pyproject.toml", FILE, ""), ("p/same", HARD, "p/pyproject.toml"))
+    source_tree.unpack(path, str(tmp_path / "out"))
+    assert (tmp_path / "out/p/same").read_text() == "x"
 
 
 def test_a_zip_that_climbs_is_refused(tmp_path):
