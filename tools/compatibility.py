@@ -167,7 +167,9 @@ def measure(baseline: Path, work: Path, version: str) -> dict[str, Any]:
         shutil.rmtree(path, ignore_errors=True)
     folder.mkdir()
     subprocess.run(["cp", "-al", "--", str(baseline), str(tree)], check=True)
-    uv = Uv(shutil.which("uv") or "uv", Stage(str(tree)), Sources(), str(folder), LIMIT, no_build_isolation=(PACKAGE,))
+    stage = Stage(str(tree))
+    uv = Uv(shutil.which("uv") or "uv", stage, Sources(), str(folder), LIMIT, no_build_isolation=(PACKAGE,))
+    uv.looking = stage.guarded()
     uv.cache = os.environ.get("UV_CACHE_DIR", "")
     wanted = [f"{PACKAGE}=={version}"]
     before, hurt = distributions.installed(str(tree)), [damage.name for damage in distributions.damaged(str(tree))]

@@ -11,7 +11,7 @@ A private mount namespace gives just that: inside it the candidate is bound over
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands
 
@@ -32,6 +32,10 @@ class Stage:
     def tree(self) -> str:
         """Where the files that commands see really are, for reading them from outside the namespace."""
         return self.candidate or self.environment
+
+    def guarded(self) -> Stage:
+        """The same for commands that must write nothing into it: `read_only`, where a mount namespace can be had."""
+        return replace(self, candidate=self.tree, read_only=True) if unavailable() is None else self
 
     @property
     def python(self) -> str:
@@ -61,7 +65,7 @@ class Stage:
     ) -> commands.Result:
         """Run `argv` inside the stage; the environment's `bin` is first on PATH, as after an activation."""
         path = os.pathsep.join([os.path.join(self.environment, "bin"), os.environ.get("PATH", os.defpath)])
-        return commands.run(
+        result = commands.run(
             self.argv(argv),
             timeout=timeout,
             env={"PATH": path, **(env or {})},
@@ -70,6 +74,8 @@ class Stage:
             pass_fds=pass_fds,
             stderr_log=stderr_log,
         )
+        # The command is what failed, not what brought it to its place; that one says so itself.
+        return replace(result, argv=argv) if result.rc != 127 else result
 
 
 def unavailable(timeout: float = 20) -> str | None:

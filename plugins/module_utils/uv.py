@@ -98,6 +98,7 @@ class Uv:
     cache: str = ""
     no_build_isolation: tuple[str, ...] = ()
     pass_fds: tuple[int, ...] = ()
+    looking: Stage | None = None  # for what changes nothing: planning builds source distributions too
     progress: str = ""  # a file that uv's messages are added to while it installs
 
     def _write(self, name: str, text: str) -> str:
@@ -120,14 +121,15 @@ class Uv:
             lines += ['format = "flat"'] if index.get("flat") else []
         return self._write("pyproject.toml", "\n".join(lines) + "\n")
 
-    def _run(self, *arguments: str, retries: int = 3, log: str = "") -> commands.Result:
+    def _run(self, *arguments: str, retries: int = 3, log: str = "", installs: bool = False) -> commands.Result:
         env = {**self.sources.environment(), "UV_HTTP_RETRIES": str(retries)}
         if self.cache:
             env["UV_CACHE_DIR"] = self.cache
         if self.stage.candidate:
             env["UV_LINK_MODE"] = "copy"  # hardlinks do not cross the bind mount; said, uv does not warn
         command = [self.binary, "pip", *arguments, "--python", self.python or self.stage.python, "--color", "never"]
-        result = self.stage.run(
+        stage = self.stage if installs else self.looking or self.stage
+        result = stage.run(
             command, timeout=self.timeout, env=env, cwd=self.folder, pass_fds=self.pass_fds, stderr_log=log
         )
         if result.ok:
@@ -204,15 +206,23 @@ class Uv:
     def install(self, pins: list[str], lock: str, reinstall: list[str], constraints: list[str]) -> None:
         """Install exactly `pins`, each file held against the hashes in `lock`, and no dependency of theirs.
 
-        `constraints` are for what a build would fetch for itself.
+        `constraints` are for what a build would fetch for itself. What is built against the environment is built before,
+        where its build can write nothing into it, and taken from uv's cache then.
         """
+        built = {distributions.canonical(name) for name in self.no_build_isolation}
+        own = [pin for pin in pins if distributions.canonical(pin.partition("==")[0]) in built]
+        if own and self.looking:
+            target = ["--target", os.path.join(self.folder, "built"), "--link-mode", "copy"]
+            self._run(*self._exactly(own, lock, constraints), *target, log=self.progress)
+        again = [flag for name in reinstall for flag in ("--reinstall-package", name)]
+        self._run(*self._exactly(pins, lock, constraints), *again, log=self.progress, installs=True)
+
+    def _exactly(self, pins: list[str], lock: str, constraints: list[str]) -> list[str]:
         arguments = ["install", "--no-deps", "--require-hashes", *self._build_flags()]
         arguments += ["-r", self._request(pins), "-c", self._write("lock.txt", lock)]
         if constraints:
             arguments += ["--build-constraints", self._write("constraints.txt", "\n".join(constraints) + "\n")]
-        for name in reinstall:
-            arguments += ["--reinstall-package", name]
-        self._run(*arguments, log=self.progress)
+        return arguments
 
 
 def _local_files(folders: tuple[str, ...], pin: str) -> list[str]:

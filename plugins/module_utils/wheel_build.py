@@ -14,7 +14,6 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     flashinfer_install,
     machine,
     needs,
-    staging,
 )
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.source_tree import Refused
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
@@ -54,8 +53,7 @@ def build(uv: str, environment: str, source: str, dest: str, home: str, timeout:
     A build runs the source's own code. Shielded, the environment is read-only meanwhile; where no mount namespace can
     be had it is not.
     """
-    shielded = staging.unavailable() is None
-    stage = Stage(environment, environment, read_only=True) if shielded else Stage(environment)
+    stage = Stage(environment).guarded()
     lacking = [need for need in needs.read(stage, os.path.join(source, "pyproject.toml")) if not need.status]
     if lacking:
         listed = ", ".join(f"{need.requirement} (found {need.installed or 'none'})" for need in lacking)
@@ -72,4 +70,4 @@ def build(uv: str, environment: str, source: str, dest: str, home: str, timeout:
     wheels = glob.glob(os.path.join(glob.escape(dest), "*.whl"))
     if not result.ok or len(wheels) != 1:
         raise Refused(f"the source does not build: {result.outcome()}")
-    return wheels[0], count, shielded
+    return wheels[0], count, stage.read_only

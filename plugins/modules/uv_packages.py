@@ -245,6 +245,12 @@ lock_used:
   description: Whether O(lock) was used.
   returned: when the request could be resolved
   type: bool
+shielded:
+  description:
+    - Whether the environment was read-only while it was planned, and while what O(no_build_isolation) names was built.
+      A build runs the package's own code; V(false) where no mount namespace can be had.
+  returned: when the request could be resolved
+  type: bool
 reason:
   description: Why the module failed, in one word.
   returned: failure
@@ -315,9 +321,11 @@ ARGUMENT_SPEC = {
 
 
 def make_uv(params: dict, folder: str) -> Uv:
+    stage = Stage(params["environment"], params["candidate"])
     return Uv(
         binary=params["uv"],
-        stage=Stage(params["environment"], params["candidate"]),
+        stage=stage,
+        looking=stage.guarded(),
         sources=Sources.of(params["sources"]),
         folder=folder,
         timeout=params["timeout"],
@@ -451,6 +459,7 @@ def main() -> None:
         lock=installed_lock,
         seconds=round(time.monotonic() - started, 1),
         lock_used=plan.lock_used,
+        shielded=bool(uv.looking and uv.looking.read_only),
         diff=diff(plan),
     )
 

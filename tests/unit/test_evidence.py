@@ -109,3 +109,6 @@ def test_a_build_that_nothing_held_back_is_noted():
     assert evidence({"wheel": {"provenance": {"shielded": True}}})["notes"] == []
     (note,) = evidence({"wheel": {"provenance": {"shielded": False}}})["notes"]
     assert "could have written into the environment" in note
+    assert evidence({"method_result": {"shielded": True}})["notes"] == []
+    (note,) = evidence({"method_result": {"shielded": False}})["notes"]
+    assert "could have written into the environment" in note
