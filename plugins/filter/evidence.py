@@ -54,8 +54,8 @@ def _notes(method: dict, wheel: dict, attempts: list[dict], remarks: list[str]) 
         )
     if method.get("shielded") is False:
         notes.append(
-            "planned where no mount namespace can be had: a source distribution that was built for it could have written "
-            "into the environment"
+            "planned where no mount namespace can be had: a source distribution that was built for it could have "
+            "written into the environment"
         )
     notes += [
         f"{row['method']} did not lead to a verified FlashInfer: {row['task']}: {row['said']}"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import cuda_guard, needs, torch_values
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Damage, Distribution, canonical
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.needs import Need
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import Change, Unsatisfiable, Uv
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import Change, Failed, Unsatisfiable, Uv
 
 # Each round excludes at least one more package; real requests settle in two.
 _GUARD_ROUNDS = 8
@@ -194,9 +194,25 @@ def _required_by(
     if request.declared_only:
         # Their own dependencies cannot be resolved, or nobody would go this way: who declares a need is known.
         asked = [need.requirement for need in plan.needs if need.status == needs.INSTALLED]
-    told = uv.required_by(asked, versions) if asked else {}
+    told = _parents(uv, asked, versions, coming)
     declared = {_name(need.requirement) for need in plan.needs}
     return {name: sorted({*told.get(name, []), *(named - {name} if name in declared else ())}) for name in coming}
+
+
+def _parents(uv: Uv, asked: list[str], versions: dict[str, str], coming: dict[str, str]) -> dict[str, list[str]]:
+    """Which packages require each of those that `asked` bring; {} where it cannot be told, which keeps no plan away.
+
+    uv is asked as for an environment that is yet to be made, so it must find in the sources even what is installed.
+    Those may not have it: PyTorch of its own index (2.8.0+cu128), or a build of the site's. Its public version then
+    stands for it, or else any does.
+    """
+    public = {name: version.partition("+")[0] for name, version in versions.items()}
+    for known in ({**public, **coming}, coming) if asked else ():
+        try:
+            return uv.required_by(asked, known)
+        except (Unsatisfiable, Failed):
+            continue
+    return {}
 
 
 def _name(requirement: str) -> str:
@@ -315,7 +331,7 @@ def _explain_conflict(
         return reason  # it cannot be had at all, protected packages or not
     moved = [change for change in changes if change.name in kept]
     coming = {change.name: change.after for change in changes if change.after}
-    by = uv.required_by(requirements, coming) if coming else {}
+    by = _parents(uv, requirements, coming, coming) if coming else {}
     return Refused(_moved_text(moved, requirements, str(explanation), by), _as_rows(moved))
 
 

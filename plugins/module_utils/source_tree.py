@@ -100,7 +100,8 @@ def unpack(path: str, folder: str) -> None:
     # A KeyError is a hard link to what the archive has not got.
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, KeyError) as error:
         raise Refused(
-            f"{name} is no readable tar or zip archive: {error}; expected a source archive, take it again from its maker"
+            f"{name} is no readable tar or zip archive: {error}; expected a source archive; "
+            "take it again from its maker"
         ) from error
 
 

@@ -206,8 +206,8 @@ class Uv:
     def install(self, pins: list[str], lock: str, reinstall: list[str], constraints: list[str]) -> None:
         """Install exactly `pins`, each file held against the hashes in `lock`, and no dependency of theirs.
 
-        `constraints` are for what a build would fetch for itself. What is built against the environment is built before,
-        where its build can write nothing into it, and taken from uv's cache then.
+        `constraints` are for what a build would fetch for itself. What is built against the environment is built
+        before, where its build can write nothing into it, and taken from uv's cache then.
         """
         built = {distributions.canonical(name) for name in self.no_build_isolation}
         own = [pin for pin in pins if distributions.canonical(pin.partition("==")[0]) in built]

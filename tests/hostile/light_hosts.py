@@ -67,7 +67,6 @@ class LightHosts:
 
     @staticmethod
     def wheel(folder: Path, name: str, version: str, metadata: str, files: dict[str, str]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         light_stack.wheel(folder, name, version, metadata, {path: text.encode() for path, text in files.items()})
 
     @staticmethod

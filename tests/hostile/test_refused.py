@@ -207,15 +207,17 @@ ROWS: list[tuple[str, Callable[[LightHosts, str], dict], str, str]] = [
             "flashinfer_source": str(archive_that_climbs(hosts.folder / "climbs.tar.gz")),
         },
         BUILD
-        + "climbs.tar.gz is not safe to unpack: flashinfer/../../../evil: its path leads out of the archive. Nothing was "
-        "unpacked; take the archive from its maker, with a checksum",
+        + "climbs.tar.gz is not safe to unpack: flashinfer/../../../evil: its path leads out of the archive. Nothing "
+        "was unpacked; take the archive from its maker, with a checksum",
         UNTOUCHED,
     ),
     (
         "a-source-archive-that-writes-through-a-hard-link",
         lambda hosts, _index: {
             "fi_method": "source",
-            "flashinfer_source": str(archive_with_a_hard_link(hosts, "a-source-archive-that-writes-through-a-hard-link")),
+            "flashinfer_source": str(
+                archive_with_a_hard_link(hosts, "a-source-archive-that-writes-through-a-hard-link")
+            ),
         },
         BUILD
         + "hard.tar.gz is not safe to unpack: h: it is a hard link to d/d/d/d/d/d/d/d/d/d/s, which is a link itself. "

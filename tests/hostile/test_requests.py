@@ -15,6 +15,7 @@ import subprocess
 import sys
 import zipfile
 
+import light_stack
 import made_environment
 import pytest
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, package_plan
@@ -25,12 +26,17 @@ STACK = {"torch": "2.8.0", "vllm": "0.11.0", "torchvision": "0.23.0", "xformers"
 
 
 @pytest.fixture
-def environment(tmp_path, monkeypatch):
+def stack():
+    return STACK
+
+
+@pytest.fixture
+def environment(tmp_path, monkeypatch, stack):
     tree = tmp_path / "env"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tree)], check=True)
     (site,) = (tree / "lib").glob("python3*/site-packages")
     monkeypatch.setattr(made_environment, "SITE", str(site.relative_to(tree)))
-    for name, version in STACK.items():
+    for name, version in stack.items():
         made_environment.add_distribution(tree, name, version, {f"{name}/__init__.py": ""})
     before = contents(tree)
     yield str(tree)
@@ -121,6 +127,25 @@ def test_a_request_that_cannot_be_is_refused_and_says_why(ask, request_, error, 
     with pytest.raises(error) as refusal:
         ask(request_)
     assert str(refusal.value) == said
+
+
+@pytest.mark.parametrize("stack", [{"torch": "2.8.0+cu128", "vllm": "0.11.0+ours"}])
+def test_what_no_index_has_keeps_no_plan_away(ask, tmp_path):
+    """PyTorch of its own index, and a package that was built here: only the environment has them."""
+    folder = tmp_path / "release"
+    light_stack.wheel(folder, "new", "1.0", "Requires-Dist: torch\nRequires-Dist: vllm\nRequires-Dist: tabulate\n", {})
+    _uv, plan = ask("new==1.0", sources=Sources(find_links=(str(folder),)))
+    assert [change.name for change in plan.changes] == ["new", "tabulate"]
+    assert plan.required_by == {"new": [], "tabulate": ["new"]}
+
+
+@pytest.mark.parametrize("stack", [{"torch": "2.8.0+cu128", "ours": "1.0"}])
+def test_a_conflict_is_explained_where_no_index_has_what_is_installed(ask, tmp_path):
+    folder = tmp_path / "release"
+    for name, version, needs in (("new", "1.0", ("torch==2.7.1+ours", "ours")), ("torch", "2.7.1+ours", ())):
+        light_stack.wheel(folder, name, version, "".join(f"Requires-Dist: {need}\n" for need in needs), {})
+    with pytest.raises(package_plan.Refused, match=r"torch 2.8.0\+cu128 -> 2.7.1\+ours"):
+        ask("new==1.0", sources=Sources(find_links=(str(folder),)))
 
 
 def test_a_file_with_another_hash_than_the_lock_says_is_not_installed(ask):

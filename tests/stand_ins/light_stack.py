@@ -105,6 +105,7 @@ def wheel(folder: Path, name: str, version: str, metadata: str, files: dict[str,
         digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
         record += f"{path},sha256={digest},{len(content)}\n"
     contents[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
+    folder.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
         for path, content in contents.items():
             # A fixed time: the same wheel has the same hash wherever it is made.
@@ -114,7 +115,6 @@ def wheel(folder: Path, name: str, version: str, metadata: str, files: dict[str,
 def main() -> None:
     folder = Path(sys.argv[1])
     megabytes = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    folder.mkdir(parents=True, exist_ok=True)
     for name, version, metadata, files in WHEELS:
         contents = {path: text.encode() for path, text in files.items()}
         if megabytes and name == "flashinfer_python":
