@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import source_tree
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import redaction, source_tree
 
 PROVENANCE = "provenance.json"
 _ARCHIVE = re.compile(r"\.(tar(\.\w+)?|tgz|zip)$")
@@ -38,7 +38,7 @@ def kind_of(source: str) -> str:
         return "git"
     raise AnsibleActionFail(
         "expected the URL of a git repository or an archive, or a path on the control node, found nothing at "
-        f"{source}; correct flashinfer_source"
+        f"{redaction.without_secrets(source)}; correct flashinfer_source"
     )
 
 
@@ -90,8 +90,8 @@ class ActionModule(ActionBase):
         kind = kind_of(args["source"])
         if kind == "url" and not args.get("checksum"):
             raise AnsibleActionFail(
-                f"expected a checksum (flashinfer_source_checksum) for {args['source']}, found none: "
-                "an archive from the network is only used when its SHA-256 is known"
+                f"expected a checksum (flashinfer_source_checksum) for {redaction.without_secrets(args['source'])}, "
+                "found none: an archive from the network is only used when its SHA-256 is known; give it"
             )
         looked = self._execute_module(module_args=args, task_vars=task_vars)
         if looked.get("failed"):
@@ -127,7 +127,7 @@ class ActionModule(ActionBase):
             except source_tree.Refused as reason:
                 raise AnsibleActionFail(str(reason)) from reason
         name = "checksum" if kind == "url" else "ref"
-        return "", {"source": source_tree.without_secrets(args["source"]), name: args.get(name)}
+        return "", {"source": redaction.without_secrets(args["source"]), name: args.get(name)}
 
     def _build(self, kind: str, local: str, args: dict, entry: Path, bound_to: dict, task_vars: dict | None) -> dict:
         remote = self._make_tmp_path()
@@ -142,7 +142,7 @@ class ActionModule(ActionBase):
             answer = self._execute_module(module_args=given, task_vars=task_vars)
             if answer.get("failed"):
                 return answer
-            made = {**answer["made"], "kind": kind, "source": source_tree.without_secrets(args["source"]), **bound_to}
+            made = {**answer["made"], "kind": kind, "source": redaction.without_secrets(args["source"]), **bound_to}
             fetched = Path(tempfile.mkdtemp(dir=entry.parent))
             self._connection.fetch_file(join(given["dest"], made["wheel"]), str(fetched / made["wheel"]))
             source_tree.check_sum(str(fetched / made["wheel"]), f"sha256:{made['sha256']}")

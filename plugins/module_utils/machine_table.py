@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import redaction
+
 # PyTorch's aarch64 wheel of the package index is an eighth of the x86_64 one's size: it is built without CUDA.
 AARCH64 = (
     "aarch64: nothing here was tried on it. No lock is shipped for it, and the package index's PyTorch has no CUDA "
@@ -21,7 +23,7 @@ def rows(seen: Mapping[str, Any], sources: Mapping[str, Any]) -> list[tuple[str,
     gpus = seen["gpus"]["devices"] or [seen["gpus"]["problem"] or seen["gpus"]["absent"] or "none"]
     hindrances = [name for name, on in (("nouveau", driver["nouveau"]), ("Secure Boot", driver["secure_boot"])) if on]
     toolkits = [f"{kit['version'] or 'no nvcc that answers'} in {kit['home']}" for kit in seen["toolkits"]]
-    where = sources.get("default_index") or "the host's own settings"
+    where = redaction.without_secrets(sources.get("default_index") or "") or "the host's own settings"
     return [
         ("distribution", f"{seen['distribution']}, {seen['architecture']}"),
         ("kernel", seen["kernel"]),

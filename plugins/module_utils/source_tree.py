@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
-import re
 import stat
 import tarfile
 import urllib.parse
 import zipfile
 from typing import Any
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, redaction
 
 # git asks nobody: without a terminal it would wait for an answer that never comes.
 ASK_NOBODY = {
@@ -25,39 +24,44 @@ ASK_NOBODY = {
     "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
 }
 
+# What git asks for a user and a password: those of the URL, which stand in no command line, where all users see them.
+_USER, _PASSWORD = "OCRFLEET_GIT_USER", "OCRFLEET_GIT_PASSWORD"
+_HELPER = f'!f() {{ printf "username=%s\\npassword=%s\\n" "${_USER}" "${_PASSWORD}"; }}; f'
+
 
 class Refused(Exception):
     """The source is not what was asked for, or not safe; the text says what to do."""
 
 
-def without_secrets(url: str) -> str:
-    """The URL less a user and a password that it may carry."""
-    return re.sub(r"(?<=://)[^/@]*@", "", url)
-
-
 def checkout(url: str, ref: str, folder: str, timeout: float) -> str:
     """Fetch one tag or commit with its submodules into `folder`; returns the commit."""
+    bare, user, password = redaction.plain(url)
+    # An empty core.askPass is none, whatever the user's configuration says.
+    options, env = ["-c", "core.askPass="], dict(ASK_NOBODY)
+    if user or password:
+        # For this host alone, and the only helper there.
+        key = f"credential.{'/'.join(bare.split('/')[:3])}.helper"
+        options += ["-c", f"{key}=", "-c", f"{key}={_HELPER}"]
+        env.update({_USER: user, _PASSWORD: password})
 
     def git(*arguments: str) -> str:
-        # An empty core.askPass is none, whatever the user's configuration says.
-        command = ["git", "-c", "core.askPass=", "-C", folder, *arguments]
-        result = commands.run(command, timeout=timeout, env=ASK_NOBODY)
+        result = commands.run(["git", *options, "-C", folder, *arguments], timeout=timeout, env=env)
         if result.rc == 127:
             raise Refused("expected git on the host, found none; install git, or give a source archive instead")
         if not result.ok:
-            said = result.outcome(lines=4).replace(url, without_secrets(url))
             raise Refused(
-                f"cannot take {ref} from {without_secrets(url)}: {said}. Expected a tag or a commit that can be read "
+                f"cannot take {ref} from {redaction.without_secrets(url)}: "
+                f"{redaction.without_secrets(result.outcome(lines=4))}. Expected a tag or a commit that can be read "
                 "without being asked for a password: correct the URL or the ref, or give the host's user access"
             )
         return result.stdout.strip()
 
     os.makedirs(folder, exist_ok=True)
     git("init", "--quiet")
-    git("fetch", "--quiet", "--depth", "1", "--end-of-options", url, ref)
+    git("fetch", "--quiet", "--depth", "1", "--end-of-options", bare, ref)
     git("checkout", "--quiet", "--detach", "FETCH_HEAD")
     # Submodules by a relative URL are looked for beside the remote's.
-    git("remote", "add", "origin", url)
+    git("remote", "add", "origin", bare)
     git("submodule", "--quiet", "update", "--init", "--recursive", "--depth", "1")
     return git("rev-parse", "HEAD")
 

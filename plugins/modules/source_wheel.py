@@ -128,6 +128,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     distributions,
     machine,
     needs,
+    redaction,
     source_tree,
     torch_values,
     wheel_build,
@@ -172,13 +173,14 @@ def download(url: str, path: str, params: dict) -> None:
             shutil.copyfileobj(answer, file)
     except OSError as error:
         raise source_tree.Refused(
-            f"cannot fetch {source_tree.without_secrets(url)}: {error}; correct the URL, or give a file"
+            f"cannot fetch {redaction.without_secrets(url)}: {redaction.without_secrets(str(error))}; "
+            "correct the URL, or give a file"
         ) from error
 
 
 def build(params: dict, scratch: str) -> dict:
     source, folder = params["source"], os.path.join(scratch, "source")
-    made = {"kind": params["kind"], "source": source_tree.without_secrets(source), "ref": params["ref"]}
+    made = {"kind": params["kind"], "source": redaction.without_secrets(source), "ref": params["ref"]}
     if params["kind"] == "git":
         made["commit"] = source_tree.checkout(source, params["ref"], folder, params["timeout"])
     else:
@@ -218,6 +220,7 @@ def build(params: dict, scratch: str) -> dict:
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=False)
     params = module.params
+    redaction.hide(module, [params["source"]])
     missing = wheel_build.toolchain(params["cuda"], params["cuda_home"], params["environment"], os.environ)
     if missing and params["require_compiler"]:
         listed = "\n- ".join(missing)

@@ -198,6 +198,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     machine,
     machine_table,
     nvidia,
+    redaction,
     torch_values,
 )
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
@@ -333,8 +334,8 @@ def index_problem(params: dict, python: str, folder: str) -> str | None:
     if reason is None:
         return None
     return (
-        f"index: expected to find {params['probe_requirement']} in the package index, uv says: {reason}; "
-        "check the network, or point stack_default_index to a mirror"
+        f"index: expected to find {params['probe_requirement']} in the package index, uv says: "
+        f"{redaction.without_secrets(reason)}; check the network, or point stack_default_index to a mirror"
     )
 
 
@@ -350,8 +351,8 @@ def unreachable(sources: dict) -> str | None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         return (
-            f"index: expected an answer from {url}, found none ({reason}); check the network, or correct "
-            "stack_default_index"
+            f"index: expected an answer from {redaction.without_secrets(url)}, found none ({reason}); check the "
+            "network, or correct stack_default_index"
         )
     return None
 
@@ -407,6 +408,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
+    redaction.hide(module, redaction.of_sources(params["sources"]))
     evidence = read_evidence(params["evidence"])
     not_converged = why_not_converged(evidence, params["spec_hash"], params["environment"])
     seen = look(params)

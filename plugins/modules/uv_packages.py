@@ -273,6 +273,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     journal,
     needs,
     package_plan,
+    redaction,
     staging,
 )
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
@@ -406,6 +407,7 @@ def main() -> None:
         argument_spec=ARGUMENT_SPEC, required_if=[("lock_exact", True, ["lock"])], supports_check_mode=True
     )
     params = module.params
+    redaction.hide(module, redaction.of_sources(params["sources"]))
     uv = make_uv(params, module.tmpdir)
     if not os.path.exists(os.path.join(uv.stage.tree, "bin", "python")):
         module.fail_json(

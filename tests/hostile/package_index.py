@@ -26,7 +26,7 @@ class Index(http.server.BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        name = self.path.strip("/").rpartition("/")[2]
+        name = self.path.partition("?")[0].strip("/").rpartition("/")[2]
         body = b""
         if (self.folder / name).is_file():
             self.send_response(200)

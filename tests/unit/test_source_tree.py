@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.server
 import io
@@ -86,6 +87,51 @@ def test_a_repository_that_asks_for_a_password_fails_at_once_and_names_no_secret
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_password_reaches_the_host_and_no_command_line(tmp_path, monkeypatch):
+    asked = []
+
+    class Locked(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.headers["Authorization"])
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="x"')
+            self.end_headers()
+
+        def log_message(self, *_arguments):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Locked)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("GIT_TRACE", str(tmp_path / "trace"))  # every command that git runs
+    try:
+        with pytest.raises(source_tree.Refused, match="Authentication failed"):
+            url = f"http://ocr:hunter2@x@127.0.0.1:{server.server_port}/x.git"
+            source_tree.checkout(url, "v1", str(tmp_path / "tree"), 20)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert base64.b64encode(b"ocr:hunter2@x").decode() in str(asked)
+    trace = (tmp_path / "trace").read_text()
+    assert "remote-http" in trace and "hunter2" not in trace
+
+
+def test_a_submodule_that_cannot_be_had_is_told_without_its_password(tmp_path):
+    repository(tmp_path / "part", "inner.h")
+    repository(tmp_path / "origin", "pyproject.toml")
+    git = [*GIT, "-C", str(tmp_path / "origin")]
+    subprocess.run([*git, "submodule", "--quiet", "add", f"file://{tmp_path}/part", "3rdparty"], check=True)
+    url = "http://ocr:hunter2@127.0.0.1:1/x.git"
+    for command in (
+        ["config", "-f", ".gitmodules", "submodule.3rdparty.url", url],
+        ["commit", "-qam", "x"],
+        ["tag", "v2"],
+    ):
+        subprocess.run([*git, *command], check=True)
+    with pytest.raises(source_tree.Refused, match="127.0.0.1:1/x.git") as refusal:
+        source_tree.checkout(f"file://{tmp_path}/origin", "v2", str(tmp_path / "tree"), 20)
+    assert "hunter2" not in str(refusal.value)
 
 
 def archive(path, *entries):
