@@ -10,6 +10,7 @@ import shlex
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import bundle
+from ansible_collections.ocrfleet.gpu_stack.plugins.plugin_utils import placing
 
 
 class ActionModule(ActionBase):
@@ -60,10 +61,7 @@ class ActionModule(ActionBase):
         }
 
     def _send(self, source: str, folder: str, names: list[str], left: list[str]) -> None:
-        folders = sorted({os.path.dirname(os.path.join(folder, name)) for name in names})
-        self._low_level_execute_command("mkdir -p " + " ".join(map(shlex.quote, folders)))
         # What an earlier bundle left there; the folder is ours.
         for name in left:
-            self._low_level_execute_command(f"rm -f {shlex.quote(os.path.join(folder, name))}")
-        for name in names:
-            self._transfer_file(os.path.join(source, name), os.path.join(folder, name))
+            placing.run(self, f"rm -f -- {shlex.quote(os.path.join(folder, name))}")
+        placing.place(self, [(os.path.join(source, name), os.path.join(folder, name)) for name in names])

@@ -19,6 +19,7 @@ from pathlib import Path
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import redaction, source_tree
+from ansible_collections.ocrfleet.gpu_stack.plugins.plugin_utils import placing
 
 PROVENANCE = "provenance.json"
 _ARCHIVE = re.compile(r"\.(tar(\.\w+)?|tgz|zip)$")
@@ -157,6 +158,6 @@ class ActionModule(ActionBase):
 
     def _bring(self, entry: Path, made: dict, dest: str) -> str:
         folder = self._connection._shell.join_path(self._remote_expand_user(dest), entry.name)
-        self._low_level_execute_command("mkdir -p " + self._connection._shell.quote(folder))
-        self._transfer_file(str(entry / made["wheel"]), self._connection._shell.join_path(folder, made["wheel"]))
+        wheel = self._connection._shell.join_path(folder, made["wheel"])
+        placing.place(self, [(str(entry / made["wheel"]), wheel)])
         return folder

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
 import jsonschema
@@ -190,6 +192,15 @@ class FakeHost(action_plugin.ActionModule):
     def _transfer_file(self, source: str, path: str) -> None:  # type: ignore[override]
         self.sent.append(Path(source).name)
         Path(path).write_bytes(Path(source).read_bytes())
+
+    def _make_tmp_path(self, remote_user: str | None = None) -> str:
+        return tempfile.mkdtemp(dir=self.host.parent)
+
+    def _fixup_perms2(self, *_named: object, **_more: object) -> None:
+        pass
+
+    def _remove_tmp_path(self, tmp_path: str, force: bool = False) -> None:
+        shutil.rmtree(tmp_path)
 
 
 @pytest.fixture(autouse=True)
