@@ -16,6 +16,7 @@ compatibility.py page
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
 import json
 import os
 import re
@@ -23,6 +24,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,8 @@ FETCH = ROOT / "molecule/source/fetch.py"
 PACKAGE = "flashinfer-python"
 CUDA = 12
 NVCC = "12.8"  # the stack's; what another one does not compile says nothing of the release
+FITS = "0.3.1"  # beside which a package of another CUDA major version is looked at
+UV = shutil.which("uv") or "uv"
 LIMIT = 900.0  # seconds, for one call
 VERSIONS = (
     *("0.2.5", "0.2.9", "0.3.0", "0.3.1", "0.4.0", "0.4.1", "0.5.0", "0.5.3", "0.6.0", "0.6.13", "0.6.18.post1"),
@@ -65,7 +69,7 @@ VERSIONS = (
 )
 
 
-def pins(plan: package_plan.Plan) -> list[str]:
+def added(plan: package_plan.Plan) -> list[str]:
     return sorted(f"{change.name} {change.after}" for change in plan.changes if not change.before)
 
 
@@ -82,7 +86,7 @@ def tried(uv: Uv, request: package_plan.Request) -> tuple[package_plan.Plan | No
         return None, {**said, "problem": reason.brief}
     except Failed as reason:
         return None, {**said, "problem": " ".join(str(reason).split())[:300]}
-    said["adds"] = pins(plan)
+    said["adds"] = added(plan)
     said["moves"] = [f"{c.name} {c.before} -> {c.after or 'removed'}" for c in plan.changes if c.before]
     said["kept_out"] = [f"{row['name']} {row['version']}" for row in plan.excluded]
     return plan, said
@@ -94,7 +98,16 @@ def nvcc() -> str:
     return flashinfer_install.nvcc(home, commands.run, 30)["version"]
 
 
-def probe(tree: Path, scratch: str, compiler: str) -> dict[str, Any]:
+def linkable(tree: Path, scratch: Path) -> str:
+    """A folder in which the linker finds the environment's CUDA runtime, whose wheel has no name without a version."""
+    folder = scratch / "lib"
+    folder.mkdir(exist_ok=True)
+    for library in tree.glob("lib/python3*/site-packages/nvidia/cuda_runtime/lib/libcudart.so.*"):
+        (folder / "libcudart.so").symlink_to(library)
+    return str(folder)
+
+
+def probe(tree: Path, scratch: str, parts: list[str]) -> dict[str, Any]:
     """What the probe saw, run by the copy's Python. Whatever an import or a compiler writes goes into `scratch`."""
     env = {"HOME": scratch, "FLASHINFER_WORKSPACE_BASE": scratch, "TVM_FFI_CACHE_DIR": scratch, "PYTHONPATH": ""}
     # Without a GPU the architecture must be named; tvm_ffi would compile a torch extension at its import.
@@ -104,9 +117,10 @@ def probe(tree: Path, scratch: str, compiler: str) -> dict[str, Any]:
         next(tree.glob(f"lib/python3*/site-packages/nvidia/{name}/include"), tree) for name in ("curand", "cublas")
     ]
     env["CPATH"] = os.pathsep.join(map(str, headers))
+    env["LIBRARY_PATH"] = linkable(tree, Path(scratch))
     stage = Stage(str(tree))
     done = stage.run(
-        [stage.python, compatibility_probe.__file__, *(["kernels"] if compiler else [])],
+        [stage.python, compatibility_probe.__file__, *parts],
         timeout=LIMIT,
         env={**env, "PYTHONDONTWRITEBYTECODE": "1"},
         cwd=scratch,
@@ -134,13 +148,13 @@ def built(uv: Uv, tree: Path, folder: Path, version: str) -> str:
     return ""
 
 
-def install(uv: Uv, plan: package_plan.Plan) -> str:
-    """Install the plan by its hashed lock; the problem, or "". FlashInfer comes last: its build may need the others."""
-    own = [pin for pin in plan.pins if pin.startswith(PACKAGE + "==")]
+def install(uv: Uv, pins: list[str], constraints: list[str]) -> str:
+    """Install the pins by their hashed lock; the problem, or "". FlashInfer comes last: its build may need others."""
+    own = [pin for pin in pins if pin.startswith(PACKAGE + "==")]
     try:
-        for part in ([pin for pin in plan.pins if pin not in own], own):
+        for part in ([pin for pin in pins if pin not in own], own):
             if part:
-                uv.install(part, uv.lock(part), [], plan.constraints)
+                uv.install(part, uv.lock(part), [], constraints)
     except (Failed, Unsatisfiable) as problem:
         return " ".join(str(problem).split())[:300]
     return ""
@@ -156,7 +170,7 @@ def anyway(uv: Uv, request: package_plan.Request, unmet: list[str]) -> tuple[pac
     request.accept_unmet.extend(names)
     request.requirements.extend(instead)
     plan, _said = tried(uv, request)
-    return plan, [row for row in pins(plan) if row.split()[0] in instead] if plan else []
+    return plan, [row for row in added(plan) if row.split()[0] in instead] if plan else []
 
 
 def measure(baseline: Path, work: Path, version: str) -> dict[str, Any]:
@@ -168,7 +182,7 @@ def measure(baseline: Path, work: Path, version: str) -> dict[str, Any]:
     folder.mkdir()
     subprocess.run(["cp", "-al", "--", str(baseline), str(tree)], check=True)
     stage = Stage(str(tree))
-    uv = Uv(shutil.which("uv") or "uv", stage, Sources(), str(folder), LIMIT, no_build_isolation=(PACKAGE,))
+    uv = Uv(UV, stage, Sources(), str(folder), LIMIT, no_build_isolation=(PACKAGE,))
     uv.looking = stage.guarded()
     uv.cache = os.environ.get("UV_CACHE_DIR", "")
     wanted = [f"{PACKAGE}=={version}"]
@@ -182,7 +196,7 @@ def measure(baseline: Path, work: Path, version: str) -> dict[str, Any]:
     if plan is None and found["constrained"]["unmet"]:
         plan, found["instead"] = anyway(uv, request, found["constrained"]["unmet"])
     if plan:
-        found["install_problem"] = install(uv, plan)
+        found["install_problem"] = install(uv, plan.pins, plan.constraints)
         after = distributions.installed(str(tree))
         own = after.get(PACKAGE)
         found["declares"] = [text for text in (own.requires if own else ()) if "extra ==" not in text]
@@ -191,7 +205,7 @@ def measure(baseline: Path, work: Path, version: str) -> dict[str, Any]:
         found["nvcc"] = nvcc()
         home = folder / "home"  # its own: 0.3 keeps what it compiled under no version
         home.mkdir()
-        found["probe"] = probe(tree, str(home), found["nvcc"])
+        found["probe"] = probe(tree, str(home), ["kernels"] if found["nvcc"] else [])
     for path in (tree, folder):
         shutil.rmtree(path, ignore_errors=True)
     return {
@@ -200,27 +214,92 @@ def measure(baseline: Path, work: Path, version: str) -> dict[str, Any]:
     }
 
 
+def measure_foreign(baseline: Path, work: Path, name: str, version: str) -> dict[str, Any]:
+    """What one package of another CUDA major version does to a stack with FlashInfer, put there with nothing else.
+
+    `replaces`: whose files it overwrites; `libraries`: how many shared objects it has; `loaded`: those of them that are
+    in a process that has imported torch, FlashInfer and vllm's modules for it; `problem`: why one did not import.
+    """
+    tree, folder = work / f"tree-{name}", work / f"request-{name}"
+    for path in (tree, folder):
+        shutil.rmtree(path, ignore_errors=True)
+    folder.mkdir()
+    subprocess.run(["cp", "-al", "--", str(baseline), str(tree)], check=True)
+    stage = Stage(str(tree))
+    uv = Uv(UV, stage, Sources(), str(folder), LIMIT, no_build_isolation=(PACKAGE,))
+    uv.looking = stage.guarded()
+    uv.cache = os.environ.get("UV_CACHE_DIR", "")
+    request = package_plan.Request([f"{PACKAGE}=={FITS}"], protect=["all"], cuda_major=CUDA)
+    plan, said = tried(uv, request)
+    problem = install(uv, plan.pins, plan.constraints) if plan else said["problem"]
+    if not problem:
+        problem = install(uv, [f"{name}=={version}"], [])
+    files = {one: recorded(found.path) for one, found in distributions.installed(str(tree)).items()}
+    own = files.pop(name, set())
+    seen = probe(tree, str(folder), ["loaded"]) if own else {}
+    failed = [row for row in (seen.get("flashinfer", {}).get("problem"), *seen.get("vllm", {}).values()) if row]
+    site = distributions.site_packages(str(tree))[0]
+    loaded = {os.path.relpath(tree / path, site) for path in seen.get("loaded", [])}
+    for path in (tree, folder):
+        shutil.rmtree(path, ignore_errors=True)
+    return {
+        "version": version,
+        "problem": problem or seen.get("problem", "") or next(iter(failed), ""),
+        "replaces": sorted(other for other, paths in files.items() if paths & own),
+        "libraries": len([path for path in own if re.search(r"\.so(\.|$)", path)]),
+        "loaded": sorted(loaded & own),
+    }
+
+
+def recorded(metadata: str) -> set[str]:
+    """The files of a distribution, relative to its site-packages."""
+    return {str(path) for path in importlib.metadata.PathDistribution(Path(metadata)).files or ()}
+
+
+def foreign_packages(releases: dict[str, Any]) -> dict[str, str]:
+    """What the releases would bring of another CUDA major version, each at the newest version seen."""
+    found: dict[str, str] = {}
+    for release in releases.values():
+        for row in foreign(release["unguarded"]["adds"]):
+            name, version = row.split(" ", 1)
+            found[name] = max(version, found.get(name, version), key=Version)
+    return dict(sorted(found.items()))
+
+
+def once(kept: Path, measured: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """What was measured and is kept there; measured and kept when it is not."""
+    if not kept.exists():
+        sys.stdout.write(f"compatibility: {kept.stem}\n")
+        sys.stdout.flush()
+        kept.parent.mkdir(exist_ok=True)
+        kept.with_suffix(".new").write_text(json.dumps(measured(*arguments), indent=1), encoding="utf-8")
+        kept.with_suffix(".new").rename(kept)
+    found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    return found
+
+
 def measure_all(baseline: Path, work: Path, versions: list[str]) -> None:
     installed = distributions.installed(str(baseline))
     if "vllm" not in installed or PACKAGE in installed:
         raise SystemExit(
             f"compatibility: expected the stack without {PACKAGE} at {baseline}, found another environment"
         )
+    if not shutil.which("uv"):
+        raise SystemExit("compatibility: expected uv on PATH, found none; `make compatibility` has it there")
     work.mkdir(parents=True, exist_ok=True)
     for version in versions:
-        kept = work / f"{version}.json"
-        if not kept.exists():
-            sys.stdout.write(f"compatibility: {version}\n")
-            sys.stdout.flush()
-            text = json.dumps(measure(baseline, work, version), indent=1)
-            kept.with_suffix(".new").write_text(text, encoding="utf-8")
-            kept.with_suffix(".new").rename(kept)
+        once(work / f"{version}.json", measure, baseline, work, version)
     results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in work.glob("*.json")}
+    packages = {
+        name: once(work / "foreign" / f"{name}.json", measure_foreign, baseline, work, name, version)
+        for name, version in foreign_packages(results).items()
+    }
     data = {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "baseline": {name: installed[name].version for name in ("torch", "vllm", "olmocr")},
         "packages": len(installed),
         "releases": {version: results[version] for version in sorted(results, key=Version)},
+        "foreign": packages,
     }
     DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
@@ -309,6 +388,15 @@ def foreign(rows: list[str]) -> list[str]:
     return [row for row in rows if cuda_guard.major(*row.split(" ", 1)) not in (None, CUDA)]
 
 
+def harmless(found: dict[str, Any]) -> str:
+    """One word on what a package of another CUDA major version does, as far as imports show it."""
+    if found["problem"]:
+        return "**not harmless**"
+    if found["replaces"] or found["loaded"]:
+        return "**not harmless**: " + ("it overwrites" if found["replaces"] else "it is loaded")
+    return "harmless at import"
+
+
 def cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
@@ -320,7 +408,7 @@ def render(data: dict[str, Any]) -> str:
     environment.filters["cell"] = cell
     rows = {version: (*verdict(found), found) for version, found in data["releases"].items()}
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        data=data,
+        data={"foreign": {}, **data},
         rows=rows,
         nvcc=sorted({found["nvcc"] for found in data["releases"].values() if found.get("nvcc")}),
         stack_nvcc=NVCC,
@@ -329,6 +417,8 @@ def render(data: dict[str, Any]) -> str:
         compiles=compiles,
         by_method=by_method,
         foreign=foreign,
+        fits=FITS,
+        harmless=harmless,
         hurt=[version for version, row in data["releases"].items() if row.get("moved") or row.get("damaged")],
     )
 

@@ -4,8 +4,8 @@
 """Run by the Python of an environment: does FlashInfer import there, and do vllm's calls into it fit?
 
 With the argument `kernels` the module that vllm compiles at its start is compiled and loaded as well, which needs nvcc
-and no GPU. Prints one line `MARK{json}` for each part, so that a crash loses only what comes after it. Standard library
-only.
+and no GPU; with `loaded` the libraries of the environment that are in the process after all this are listed. Prints one
+line `MARK{json}` for each part, so that a crash loses only what comes after it. Standard library only.
 """
 
 from __future__ import annotations
@@ -136,6 +136,13 @@ def compiled() -> dict[str, object]:
     return {"problem": "", "seconds": round(time.monotonic() - began)}
 
 
+def loaded() -> list[str]:
+    """The shared objects of this environment that the process has mapped, relative to it."""
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    paths = {line.split(maxsplit=5)[5] for line in maps if line.count("/")}
+    return sorted(os.path.relpath(path, sys.prefix) for path in paths if path.startswith(sys.prefix + os.sep))
+
+
 def say(part: str, found: object) -> None:
     sys.stdout.write(f"{MARK}{json.dumps({part: found})}\n")
     sys.stdout.flush()
@@ -151,8 +158,10 @@ def main() -> None:
     rows.append((ATTENTION, "fast_plan_decode: " + PLAN_CALL, problem_of_plan()))
     say("calls", [{"module": module, "call": wanted, "problem": problem} for module, wanted, problem in rows])
     say("vllm", {name: imported(name)["problem"] for name in (ATTENTION, SAMPLER)})
-    if sys.argv[1:] == ["kernels"]:
+    if "kernels" in sys.argv[1:]:
         say("kernels", compiled())
+    if "loaded" in sys.argv[1:]:
+        say("loaded", loaded())
 
 
 if __name__ == "__main__":

@@ -142,3 +142,36 @@ def test_the_page_is_what_the_data_says():
     assert compatibility.PAGE.read_text(encoding="utf-8") == compatibility.render(data), (
         "run tools/compatibility.py page"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, "harmless at import"),
+        ({"problem": "ImportError: x"}, "**not harmless**"),
+        ({"replaces": ["cuda-bindings"]}, "**not harmless**: it overwrites"),
+        ({"loaded": ["nvidia/cu13/lib/libcudart.so.13"]}, "**not harmless**: it is loaded"),
+    ],
+)
+def test_what_a_package_of_another_cuda_does(changes, word):
+    assert compatibility.harmless({"problem": "", "replaces": [], "loaded": [], **changes}) == word
+
+
+def test_each_package_of_another_cuda_is_looked_at_once_at_its_newest():
+    releases = {
+        "0.5.0": {"unguarded": {**PLAN, "adds": ["cuda-bindings 13.9.0", "numpy 2.0.0"]}},
+        "0.6.0": {"unguarded": {**PLAN, "adds": ["cuda-bindings 13.10.0", "nvidia-nvvm 13.1"]}},
+    }
+    assert compatibility.foreign_packages(releases) == {"cuda-bindings": "13.10.0", "nvidia-nvvm": "13.1"}
+
+
+def test_a_measurement_is_made_once(tmp_path):
+    made = []
+
+    def measured(name):
+        made.append(name)
+        return {"name": name}
+
+    kept = tmp_path / "folder" / "x.json"
+    assert [compatibility.once(kept, measured, "a"), compatibility.once(kept, measured, "b")] == [{"name": "a"}] * 2
+    assert made == ["a"]
