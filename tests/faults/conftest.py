@@ -76,7 +76,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory, uv: str) -> Path:
 @pytest.fixture(scope="session")
 def lengths(tmp_path_factory: pytest.TempPathFactory, uv: str, cache: Path) -> Lengths:
     """How long a run and each of its states take which nothing disturbs, on this machine now."""
-    return measure(Host(tmp_path_factory.mktemp("length") / "host", uv, cache), ["before", "after", "never"])
+    return measure(
+        Host(tmp_path_factory.mktemp("length") / "host", uv, cache, service=True), ["before", "after", "never"]
+    )
 
 
 @pytest.fixture

@@ -26,12 +26,15 @@ import stopping
 REPOSITORY = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent
 HERE = Path(__file__).parent
+SYSTEMD = HERE / "systemd"
 BASELINE = ["packaging==24.1", "six==1.16.0", "click==8.1.7"]
 # PyTorch is tests/stand_ins/light_stack.py's: its three values are those of the real one, and it computes nothing.
 STAND_IN = "torch==2.8.0"
 TORCH = {"metadata": "2.8.0", "version": "2.8.0+cu128", "cuda": "12.8"}
+UNIT = "ocr.service"
 STAND_INS = "stand-ins"  # the folder of their wheels, in the cache
 RESULT = "click==8.1.8"
+CLICK = "lib/python3*/site-packages/click-*.dist-info"  # where the two differ
 KILLS = int(os.environ.get("FAULTS_KILLS", "200"))
 ENDED = ("none", "promoted", "restored", "discarded")
 # States of a few milliseconds: to stop in them, a module must be led there step by step.
@@ -73,12 +76,17 @@ class Host:
     settings: dict[str, Any] = field(default_factory=dict)
     prefix: list[str] = field(default_factory=list)
     conda: bool = False
+    service: bool = False  # whether one runs from the environment, which every change is told of
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.environment = self.folder / self.name
         self.home = self.folder / "home"
         self.home.mkdir(exist_ok=True)
+        self.service_folder = self.folder / "service"
+        if self.service:
+            self.service_folder.mkdir(exist_ok=True)
+            self.settings["units"] = [UNIT]
         self.make()
 
     def make(self) -> None:
@@ -99,6 +107,8 @@ class Host:
         self.baseline = oracle.signature(str(self.environment))
         assert f"torch {' '.join(TORCH.values())}" in self.baseline
         self.result = self.baseline.replace("click-8.1.7", "click-8.1.8")
+        if self.service:
+            self.call([str(SYSTEMD / "systemctl"), "restart", "--", UNIT])
 
     @property
     def state_dir(self) -> Path:
@@ -109,6 +119,12 @@ class Host:
         return done.stdout
 
     def environ(self) -> dict[str, str]:
+        with_service = {
+            "PATH": f"{SYSTEMD}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": f"{SYSTEMD}{os.pathsep}{REPOSITORY / 'collections'}",
+            "SERVICE_FOLDER": str(self.service_folder),
+            "SERVICE_ENVIRONMENT": str(self.environment),
+        }
         return {
             **os.environ,
             "UV_CACHE_DIR": str(self.cache),
@@ -120,6 +136,7 @@ class Host:
             "PYTHONDONTWRITEBYTECODE": "1",
             "HOME": str(self.home),
             "ANSIBLE_HOME": str(self.home / ".ansible"),
+            **(with_service if self.service else {}),
             **self.env,
         }
 
@@ -200,6 +217,22 @@ class Host:
             not self.conda or conda_shape.was_written(self.environment)
         )
 
+    def restarts(self) -> int:
+        """How often the service was to be restarted since the last call of `forget_restarts`."""
+        return (self.service_folder / "asked").read_text().count(f"restart -- {UNIT}")
+
+    def forget_restarts(self) -> None:
+        (self.service_folder / "asked").write_text("")
+
+    def wrong_service(self) -> list[str]:
+        """Where the service does not run from what lies at the environment's path."""
+        if not self.service:
+            return []
+        names = [str(path.relative_to(self.environment)) for path in self.environment.glob(CLICK)]
+        there = f"{self.environment.stat().st_ino}\n{' '.join(sorted(names))}\n"
+        runs = (self.service_folder / "runs").read_text()
+        return [] if runs == there else [f"the service runs from {runs.split()}, at the path is {there.split()}"]
+
     def wrong(self) -> list[str]:
         """What is not as promised once a run has ended."""
         found = [] if self.is_baseline() or self.is_result() else ["neither the baseline nor the complete result"]
@@ -211,7 +244,7 @@ class Host:
             found.append(f"torch says of itself {said}")
         left = oracle.left_behind(str(self.state_dir), body.get("transaction") or {}, {self.baseline, self.result})
         beside = [*self.folder.glob(".*gpu_stack-trial"), *self.home.glob(".*.new")]
-        return [*found, *left, *(f"left behind: {path}" for path in beside)]
+        return [*found, *self.wrong_service(), *left, *(f"left behind: {path}" for path in beside)]
 
     def is_safe(self) -> bool:
         """Byte for byte the baseline, or the complete result; and nothing half-made is left anywhere."""

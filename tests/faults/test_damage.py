@@ -18,7 +18,7 @@ from typing import Any
 import oracle
 import pytest
 import stopping
-from harness import Host
+from harness import STAND_IN, Host
 
 
 def site(tree: Path) -> Path:
@@ -103,7 +103,8 @@ def test_an_edit_that_only_torch_tells(make_host: Callable[..., Host], tally: An
     host = make_host()
     rc, told = edited_meanwhile(host, "torch/version.py", give_another_cuda, fail_at="before")
     named = "torch version 2.8.0+cu126, was 2.8.0+cu128" in told and "torch cuda 12.6, was 12.8" in told
-    assert tally.add(rc != 0 and named), told
+    command = f"--reinstall --no-deps {STAND_IN}" in told
+    assert tally.add(rc != 0 and named and command), told
 
 
 @pytest.mark.fault("8 written in place, conda prefix")

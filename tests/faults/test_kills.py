@@ -1,7 +1,10 @@
 # Copyright (c) 2026 The ocrfleet.gpu_stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SIGKILL at every journal state and at random moments, with a watcher on the environment's path all the while."""
+"""SIGKILL at every journal state and at random moments, with a watcher on the environment's path all the while.
+
+A service uses the environment: when all has ended it has to run from the tree at the path, whoever was killed before.
+"""
 
 from __future__ import annotations
 
@@ -142,7 +145,7 @@ def what_is_wrong(host: Host, row: Row, again: Outcome, seen: dict[str, Any]) ->
 @pytest.mark.fault("1 SIGKILL")
 @pytest.mark.parametrize("row", rows(), ids=str)
 def test_kills(make_host: Callable[..., Host], tally: Any, lengths: Lengths, row: Row) -> None:
-    host = make_host(conda=row.conda)
+    host = make_host(conda=row.conda, service=True)
     settings = {"fail_at": row.fail_at, "kind": row.strategy}
     watcher = Watcher(host)
     left = []
@@ -171,7 +174,7 @@ def test_kills(make_host: Callable[..., Host], tally: Any, lengths: Lengths, row
     ],
 )
 def test_half_written(make_host: Callable[..., Host], tally: Any, state: str, written: str) -> None:
-    host = make_host()
+    host = make_host(service=True)
 
     def is_there() -> bool:
         return any(host.folder.glob(written)) and host.state() == state
@@ -189,7 +192,7 @@ def test_half_written(make_host: Callable[..., Host], tally: Any, state: str, wr
     matrix(["freezing", "cloning", "open", "promoting", "promoted"], ["staged", "in_place"]),
 )
 def test_reboot(make_host: Callable[..., Host], tally: Any, state: str, strategy: str) -> None:
-    host = make_host()
+    host = make_host(service=True)
     run, _stopped = host.held(state, kind=strategy)
     host.kill(run, "everything")
     host.settle(run)

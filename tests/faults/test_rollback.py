@@ -5,46 +5,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import oracle
 import pytest
-from harness import REPOSITORY, TRIES, Host
-
-UNIT = "ocr.service"
-RESTART = f"restart -- {UNIT}"
-# Stands in for systemd, which no host of the suite has: it notes what it is asked, and takes its time for a restart.
-SYSTEMCTL = """#!/bin/sh
-echo "$*" >>"$(dirname "$0")/asked"
-case "$*" in
-*is-active*) echo active ;;
-*restart*) sleep 0.5 ;;
-esac
-"""
+from harness import REPOSITORY, TRIES, UNIT, Host
 
 
-def give_systemctl(host: Host) -> Path:
-    """Put the stand-in on a host's PATH; gives the file that has what it was asked."""
-    folder = host.folder / "systemd"
-    folder.mkdir()
-    (folder / "systemctl").write_text(SYSTEMCTL)
-    (folder / "systemctl").chmod(0o755)
-    host.env["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
-    return folder / "asked"
-
-
-def kill_the_way_back(host: Host, back: dict[str, Any], asked: Path, restarts: int) -> bool:
+def kill_the_way_back(host: Host, back: dict[str, Any], restarts: int) -> bool:
     """Promote, go back, and kill that after its exchange and so many restarts; False when it was faster."""
     assert host.run().rc == 0
     inode = host.kept()[-1].stat().st_ino
-    asked.write_text("")
+    host.forget_restarts()
 
     def is_there() -> bool:
         exchanged = host.environment.stat().st_ino == inode
-        return exchanged and host.state() == "restoring" and asked.read_text().count(RESTART) == restarts
+        return exchanged and host.state() == "restoring" and host.restarts() == restarts
 
     run = host.start(**back)
     stopped = host.stop_when(run, is_there, step=True)
@@ -56,8 +33,7 @@ def kill_the_way_back(host: Host, back: dict[str, Any], asked: Path, restarts: i
 @pytest.mark.fault("1 SIGKILL of everything, before services are restarted")
 @pytest.mark.parametrize("restarts", [0, 1])
 def test_services_after_a_killed_rollback(make_host: Callable[..., Host], tally: Any, restarts: int) -> None:
-    host = make_host()
-    asked = give_systemctl(host)
+    host = make_host(service=True)
     host.call([str(host.environment / "bin/python"), "-I", "-c", oracle.ASK_TORCH])  # so that its caches are there
     host.before = oracle.tree(str(host.environment))
     back = {
@@ -65,10 +41,10 @@ def test_services_after_a_killed_rollback(make_host: Callable[..., Host], tally:
         "stack_environment": str(host.environment),
         "rollback_services": [UNIT],
     }
-    assert any(kill_the_way_back(host, back, asked, restarts) for _ in range(TRIES))
+    assert any(kill_the_way_back(host, back, restarts) for _ in range(TRIES))
     assert host.is_baseline()
     again = host.run(**back)
     # One whose restart was cut off is restarted anew: whether it has the baseline nobody can tell.
-    restarted = asked.read_text().count(RESTART)
+    restarted = host.restarts()
     survived = again.rc == 0 and restarted == restarts + 1 and host.is_baseline() and host.is_safe()
     assert tally.add(survived), [again.said, restarted, host.wrong()]

@@ -39,6 +39,26 @@ def test_a_service_has_to_come_back(
 
 
 @pytest.mark.parametrize(
+    ("processes", "error"),
+    [(["MainPID=7", "MainPID=7"], ""), (["MainPID=7", "MainPID=8"], "found another: it keeps ending; see: journalctl")],
+)
+def test_a_service_has_to_stay_for_fifteen_seconds_by_the_same_process(
+    monkeypatch: pytest.MonkeyPatch, processes: list[str], error: str
+) -> None:
+    def run(argv: list[str], timeout: float) -> commands.Result:
+        said = processes.pop(0) if "show" in argv else "active\n"
+        return commands.Result(argv, 0, said, "", 0.0)
+
+    waited: list[float] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(services.commands, "run", run)
+    monkeypatch.setattr(services.time, "sleep", waited.append)
+    (told,) = services.restart(["a.service"])
+    assert waited == [15.0]
+    assert (told["error"] == "") if not error else (error in told["error"])
+
+
+@pytest.mark.parametrize(
     ("uid", "sudo", "asked"),
     [
         (0, 0, "systemctl --no-ask-password restart -- a.service"),
