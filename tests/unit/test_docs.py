@@ -48,6 +48,20 @@ PLACEHOLDER = re.compile(r"(?<![a-z])[A-Z]{2,}(?![a-z])|…|<\w+>|^inventory$")
 ROOMS = "roles|plugins|playbooks|docs|tests|tools|molecule|inventories|benchmarks|library|src|awx|meta|changelogs"
 
 
+def test_each_test_that_the_guarantee_names_exists() -> None:
+    sources = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
+    named = set(re.findall(r"\btest_\w+(?:\.py)?\b", (ROOT / "docs/guarantee.md").read_text(encoding="utf-8")))
+    assert len(named) > 50
+    assert (
+        sorted(
+            name
+            for name in named
+            if name not in sources and not any(f"def {name}(" in text for text in sources.values())
+        )
+        == []
+    )
+
+
 def fences(path: Path) -> Iterator[tuple[str, str]]:
     """Language and text of each fenced block of a page, those in lists too."""
     for match in re.finditer(r"^( *)```([^\n]*)\n(.*?)^\1```", path.read_text(encoding="utf-8"), re.M | re.S):

@@ -302,6 +302,14 @@ def test_an_environment_made_by_hand_since_is_held_back(bench: Bench) -> None:
     assert held in bench.work(owner=LATER).prune()
 
 
+def test_what_was_added_to_a_promoted_result_goes_with_it(bench: Bench) -> None:
+    convert(bench)
+    (bench.environment / "added since").touch()
+    bench.work(owner=LATER).restore()
+    assert bench.is_baseline()
+    assert bench.leftovers() == []
+
+
 def test_the_last_copy_is_not_dropped_beside_another_environment(bench: Bench) -> None:
     bench.work().begin()
     make_anew(bench)
