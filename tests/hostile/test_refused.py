@@ -239,9 +239,10 @@ ROWS: list[tuple[str, Callable[[LightHosts, str], dict], str, str]] = [
     (
         "no-nvcc",
         lambda hosts, _index: gpu_host(hosts, without="nvcc"),
-        NO_KERNELS + "nvcc: expected it at FOLDER/no-toolkit/bin/nvcc, found none\n- curand.h: expected it in "
-        "FOLDER/no-toolkit/include, found none; install the CUDA toolkit's headers\n- cublasLt.h: expected it in "
-        "FOLDER/no-toolkit/include, found none; install the CUDA toolkit's headers",
+        NO_KERNELS + "nvcc: expected one at FOLDER/no-toolkit/bin/nvcc that tells its version, found none; install the "
+        "toolkit anew, or set CUDA_HOME\n- curand.h: expected it in FOLDER/no-toolkit/include, found none; install the "
+        "CUDA toolkit's headers\n- cublasLt.h: expected it in FOLDER/no-toolkit/include, found none; install the CUDA "
+        "toolkit's headers",
         UNTOUCHED,
     ),
     (
