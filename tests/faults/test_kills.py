@@ -121,6 +121,8 @@ def strike_surely(host: Host, kill: Kill, lengths: Lengths, settings: dict[str, 
     for _ in range(TRIES if kill.state else 1):
         if left := strike(host, kill, lengths, settings):
             return left
+    if kill.state and kill.share:  # the target is not there so long; as soon as the state is said, it is
+        return strike_surely(host, Kill(kill.target, kill.state, 0.0), lengths, settings)
     assert not kill.state, f"no run could be killed at {kill.state}"
     return strike_surely(host, Kill("everything", "open", 0.0), lengths, settings)
 
