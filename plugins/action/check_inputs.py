@@ -19,6 +19,7 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
+from packaging.version import InvalidVersion, Version
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
@@ -79,6 +80,38 @@ def wrong_values(values: dict, specs: dict[str, dict]) -> list[str]:
     return sentences
 
 
+def wrong_releases(values: dict) -> list[str]:
+    """One sentence for each version of FlashInfer that is none, or not written as the index writes its releases."""
+    sentences = []
+    for name in ("fi_version", "flashinfer_default_version"):
+        given = str(values.get(name, ""))
+        if name not in values or (name, given) == ("fi_version", "auto"):
+            continue
+        try:
+            version = Version(given)
+        except InvalidVersion:
+            hint = "docs/compatibility.md lists those that were tried"
+        else:
+            # What is installed is compared with it letter by letter.
+            numbers = ".".join(map(str, [*version.release, 0, 0][: max(3, len(version.release))]))
+            written = str(version).replace(version.base_version.partition("!")[2] or version.base_version, numbers, 1)
+            if given == written:
+                continue
+            hint = f"write {written}"
+        sentences.append(f"{name}: expected a release of FlashInfer such as 0.3.1, found {given}; {hint}")
+    return sentences
+
+
+def idle_values(values: dict) -> list[str]:
+    """One sentence for each value that would do nothing."""
+    if values.get("flashinfer_protect", ["all"]):
+        return []
+    return [
+        "flashinfer_protect: expected all, torch, or names of packages, found an empty list, which holds nothing in "
+        "its place; leave the variable away for all"
+    ]
+
+
 def spec_hash(values: dict) -> str:
     """A hash over everything that decides what is installed. Values themselves may hold secrets and are not kept."""
     deciding = {name: value for name, value in values.items() if not name.startswith(NOT_PART_OF_THE_STACK)}
@@ -106,7 +139,7 @@ class ActionModule(ActionBase):
                 values[name] = json.loads(json.dumps(self._templar.template(task_vars[name]), default=str))
             except AnsibleError as error:
                 problems.append(f"{name} cannot be evaluated: {error}")
-        problems += wrong_values(values, specs)
+        problems += [*wrong_values(values, specs), *wrong_releases(values), *idle_values(values)]
         uv_source = self._task.args.get("uv_source")
         if uv_source and not os.access(os.path.expanduser(uv_source), os.X_OK):
             problems.append(

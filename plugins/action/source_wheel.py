@@ -94,6 +94,12 @@ class ActionModule(ActionBase):
                 f"expected a checksum (flashinfer_source_checksum) for {redaction.without_secrets(args['source'])}, "
                 "found none: an archive from the network is only used when its SHA-256 is known; give it"
             )
+        if kind == "git" and args.get("checksum"):
+            raise AnsibleActionFail(
+                "expected flashinfer_source_checksum with an archive only, found it with the git repository "
+                f"{redaction.without_secrets(args['source'])}, of which it can hold nothing; name a commit in "
+                "flashinfer_source_ref instead, which git holds everything against"
+            )
         looked = self._execute_module(module_args=args, task_vars=task_vars)
         if looked.get("failed"):
             return {**result, **looked}

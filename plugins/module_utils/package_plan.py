@@ -86,6 +86,13 @@ def locked_versions(lock: str) -> dict[str, str]:
 
 def make(uv: Uv, request: Request, installed: dict[str, Distribution], damaged: list[Damage]) -> Plan:
     """Resolve `request` against what is installed. Raises Refused, uv.Unsatisfiable or uv.Failed; changes nothing."""
+    idle = [name for name in request.protect if name not in ("all", "torch") and not protected(installed, [name])]
+    if idle:
+        raise Refused(
+            f"Refused: expected names or patterns of installed packages to protect, found none installed for "
+            f"{', '.join(idle)}; correct them, or leave them out (flashinfer_protect): they hold nothing in its place.",
+            [{"name": name, "before": None, "after": None} for name in idle],
+        )
     kept = protected(installed, request.protect)
     constraints = [*request.constraints, *(f"{name}=={version}" for name, version in kept.items())]
     if request.lock_exact:

@@ -195,12 +195,17 @@ class Uv:
         """Why `requirement` cannot be had from the sources, or None when it can."""
         try:
             # Optional things are not worth a long wait for an index that does not answer.
-            self._run("compile", "--no-deps", "--no-header", "--no-annotate", self._request([requirement]), retries=0)
+            arguments = ["compile", "--no-deps", "--generate-hashes", "--no-header", "--no-annotate"]
+            found = self._run(*arguments, self._request([requirement]), retries=0).stdout
         except Unsatisfiable as reason:
             return reason.brief
         except Failed as reason:
             causes = [line.strip() for line in str(reason).splitlines()]
             return f"the index could not be asked ({causes[-1].removeprefix('cause: ')})"
+        try:
+            add_local_hashes(found, self.sources.folders)
+        except Failed as reason:
+            return str(reason)
         return None
 
     def install(self, pins: list[str], lock: str, reinstall: list[str], constraints: list[str]) -> None:
@@ -256,7 +261,8 @@ def add_local_hashes(lock: str, folders: Callable[[str], tuple[str, ...]]) -> st
                 hashes.append(f"    --hash=sha256:{hashlib.sha256(file.read()).hexdigest()}")
         if not hashes:
             raise Failed(
-                f"{pin}: its source gives no hash to hold the download against, and it lies in no local folder"
+                f"{pin}: its source gives no hash to hold the download against, and it lies in no local folder; "
+                "take it from an index that gives hashes, or put the file into a folder of stack_find_links"
             )
         lines[-1] = " \\\n".join([line, *hashes])
     return "\n".join(lines) + "\n"

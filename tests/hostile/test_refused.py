@@ -120,10 +120,10 @@ def lock(hosts: LightHosts) -> dict:
 ROWS: list[tuple[str, Callable[[LightHosts, str], dict], str, str]] = [
     (
         "no-such-version",
-        lambda hosts, _index: {"fi_version": "99.0"},
+        lambda hosts, _index: {"fi_version": "99.0.0"},
         PLAN
-        + "No versions satisfy flashinfer-python==99.0: Because there is no version of flashinfer-python==99.0 and the "
-        "request asks for flashinfer-python==99.0, we can conclude that your requirements are unsatisfiable.",
+        + "No versions satisfy flashinfer-python==99.0.0: Because there is no version of flashinfer-python==99.0.0 and "
+        "the request asks for flashinfer-python==99.0.0, we can conclude that your requirements are unsatisfiable.",
         UNTOUCHED,
     ),
     (
@@ -172,7 +172,7 @@ ROWS: list[tuple[str, Callable[[LightHosts, str], dict], str, str]] = [
     (
         "a-wheel-of-another-hash-than-the-lock-says",
         lambda hosts, _index: lock(hosts),
-        "Ask for FlashInfer, to install it: uv ended with exit code 1\nUsing Python PYTHON environment at: "
+        "Ask for FlashInfer, to install it: TOOLS/uv ended with exit code 1\nUsing Python PYTHON environment at: "
         "ENVIRONMENT\nResolved 1 package in TIME\nerror: Failed to download `flashinfer-python==0.3.1`\n"
         "  cause: Hash mismatch for `flashinfer-python==0.3.1`\n         Expected:\n"
         f"           sha256:{NO_HASH}\n         Computed:\n           sha256:FOUND",
@@ -225,6 +225,25 @@ ROWS: list[tuple[str, Callable[[LightHosts, str], dict], str, str]] = [
         UNTOUCHED,
     ),
     (
+        "a-checksum-of-a-repository",
+        lambda _hosts, index: {
+            "fi_method": "source",
+            "flashinfer_source": f"http://{index}/x.git",
+            "flashinfer_source_checksum": f"sha256:{NO_HASH}",
+        },
+        BUILD + "expected flashinfer_source_checksum with an archive only, found it with the git repository "
+        "http://INDEX/x.git, of which it can hold nothing; name a commit in flashinfer_source_ref instead, which git "
+        "holds everything against",
+        UNTOUCHED,
+    ),
+    (
+        "a-name-that-protects-nothing",
+        lambda hosts, _index: {"flashinfer_protect": ["tourch"], **release(hosts, "flashinfer", FLASHINFER)},
+        PLAN + "Refused: expected names or patterns of installed packages to protect, found none installed for tourch; "
+        "correct them, or leave them out (flashinfer_protect): they hold nothing in its place.",
+        UNTOUCHED,
+    ),
+    (
         "no-compiler",
         lambda hosts, _index: gpu_host(hosts, without="c++"),
         NO_KERNELS + "C++ compiler: expected c++ on PATH, found none; install g++",
@@ -261,7 +280,7 @@ def hosts(make_hosts: Callable[[], LightHosts], request: pytest.FixtureRequest) 
     hosts = make_hosts()
     hosts.call(sys.executable, FETCH, "flashinfer-python==0.4.1", hosts.folder / "source")
     only = hosts.folder / "index"
-    hosts.wheel(only, "torch", "99.0", "", {})
+    hosts.wheel(only, "torch", "99.0.0", "", {})
     hosts.wheel(only, "flashinfer_jit_cache", "0.3.1", "Requires-Dist: torch>=99\n", {})
     chosen = {item.callspec.params["name"] for item in request.session.items if item.fspath == request.fspath}
     with served(only) as index:

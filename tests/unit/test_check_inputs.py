@@ -58,6 +58,34 @@ def test_right_values_pass(values):
     assert check_inputs.wrong_values(values, SPECS) == []
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"fi_version": "0.5"}, "fi_version: expected a release of FlashInfer such as 0.3.1, found 0.5; write 0.5.0"),
+        ({"fi_version": 0.5}, "found 0.5; write 0.5.0"),
+        ({"fi_version": "v0.6.0-rc1"}, "found v0.6.0-rc1; write 0.6.0rc1"),
+        ({"fi_version": "0.5.*"}, "found 0.5.*; docs/compatibility.md lists"),
+        ({"fi_version": "latest"}, "found latest; docs/compatibility.md lists"),
+        ({"flashinfer_default_version": "auto"}, "flashinfer_default_version: expected a release"),
+    ],
+)
+def test_a_version_that_is_no_release_is_told(values, said):
+    (sentence,) = check_inputs.wrong_releases(values)
+    assert said in sentence
+
+
+@pytest.mark.parametrize("version", ["auto", "0.3.1", "0.7.2.post1", "0.6.0rc1", "0.2.5+cu124torch2.6"])
+def test_a_release_passes(version):
+    assert check_inputs.wrong_releases({"fi_version": version}) == []
+    assert check_inputs.wrong_releases({}) == []
+
+
+def test_an_empty_list_of_what_is_protected_is_told():
+    (sentence,) = check_inputs.idle_values({"flashinfer_protect": []})
+    assert "found an empty list" in sentence
+    assert check_inputs.idle_values({}) == check_inputs.idle_values({"flashinfer_protect": ["torch"]}) == []
+
+
 def test_the_hash_follows_what_decides_the_stack_and_nothing_else():
     base = {"fi_method": "pypi", "report_dir": "a"}
     assert check_inputs.spec_hash(base) == check_inputs.spec_hash({**base, "report_dir": "b"})

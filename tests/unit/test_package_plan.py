@@ -80,6 +80,11 @@ def test_protect_takes_families_names_and_patterns(protect, names):
     assert set(package_plan.protected(INSTALLED, protect)) == names
 
 
+def test_a_name_that_protects_nothing_is_refused():
+    with pytest.raises(package_plan.Refused, match="found none installed for tourch, cupy-[*]; correct them"):
+        make(ScriptedUv(ADDED), protect=["torch", "tourch", "Pillow", "cupy-*"])
+
+
 def test_what_cannot_be_had_of_the_optional_is_left_out_with_the_reason():
     uv = ScriptedUv(ADDED)
     plan = make(uv, optional=["flashinfer-cubin==0.3.1", "flashinfer-jit-cache==0.3.1"])

@@ -172,6 +172,18 @@ def test_what_has_no_hash_at_all_is_not_installed(tmp_path):
         uv.add_local_hashes("six==1.17.0\n", lambda name: (str(tmp_path),))
 
 
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("six==1.17.0 \\\n    --hash=sha256:aa\n", None),
+        ("six==1.17.0\n", "six==1.17.0: its source gives no hash"),
+    ],
+)
+def test_what_has_no_hash_cannot_be_had(tool, answer, reason):
+    found = tool(answer).obtainable("six==1.17.0")
+    assert found is reason or found.startswith(reason)
+
+
 def test_constraints_reach_builds_too_and_dependencies_can_be_left_out(tool, tmp_path):
     tool().changes(["six"], ["torch==2.8.0"], no_deps=True)
     called = argv(tmp_path)
