@@ -129,6 +129,20 @@ def installed(tree: str) -> dict[str, Distribution]:
     return result
 
 
+def versions(tree: str) -> dict[str, str]:
+    """The version of each distribution of a prefix, by canonical name."""
+    return {name: distribution.version for name, distribution in installed(tree).items()}
+
+
+def record_rows(record: str) -> list[list[str]]:
+    """The rows of a RECORD: path from site-packages, hash, size. [] where it cannot be read."""
+    try:
+        with open(record, encoding="utf-8", newline="") as file:
+            return [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+
+
 def _check_record(site: str, record: str, conda: bool) -> list[str]:
     problems = []
     try:
@@ -191,7 +205,7 @@ def versions_fingerprint(tree: str) -> str:
     Unlike `fingerprint` it is equal on two hosts that got the same packages in other ways: a RECORD depends on the
     installer, on the prefix (in console scripts), and for local wheels even on their time.
     """
-    lines = [f"{name}=={distribution.version}\n" for name, distribution in sorted(installed(tree).items())]
+    lines = [f"{name}=={version}\n" for name, version in sorted(versions(tree).items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -66,6 +66,39 @@ class Plan:
         return [f"{change.name}=={change.after}" for change in self.changes if change.after] + repaired
 
 
+def describe(plan: Plan) -> dict:
+    """The plan as modules return it."""
+    by = plan.required_by
+    return {
+        "added": [
+            {"name": c.name, "version": c.after, "required_by": by.get(c.name, [])}
+            for c in plan.changes
+            if c.before is None
+        ],
+        "changed": [
+            {"name": c.name, "before": c.before, "after": c.after, "required_by": by.get(c.name, [])}
+            for c in plan.changes
+            if c.before and c.after
+        ],
+        "removed": [{"name": c.name, "version": c.before} for c in plan.changes if c.after is None],
+        "repaired": [vars(damage) for damage in plan.damaged],
+    }
+
+
+def diff(plan: Plan) -> dict:
+    """The packages before and after, as `--diff` shows them."""
+
+    def listing(versions: list[tuple[str, str | None]]) -> str:
+        return "".join(f"{name}=={version}\n" for name, version in sorted(versions) if version)
+
+    return {
+        "before_header": "packages",
+        "after_header": "packages",
+        "before": listing([(c.name, c.before) for c in plan.changes]),
+        "after": listing([(c.name, c.after) for c in plan.changes]),
+    }
+
+
 def protected(installed: dict[str, Distribution], protect: list[str]) -> dict[str, str]:
     """Name and version of each installed distribution that may not move."""
     patterns = [

@@ -272,6 +272,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     distributions,
     journal,
     needs,
+    overwritten,
     package_plan,
     redaction,
     staging,
@@ -343,43 +344,15 @@ def read_lock(path: str | None) -> str:
         return file.read()
 
 
-def describe(plan: package_plan.Plan) -> dict:
-    """The plan as the module returns it."""
-    by = plan.required_by
-    return {
-        "added": [
-            {"name": c.name, "version": c.after, "required_by": by.get(c.name, [])}
-            for c in plan.changes
-            if c.before is None
-        ],
-        "changed": [
-            {"name": c.name, "before": c.before, "after": c.after, "required_by": by.get(c.name, [])}
-            for c in plan.changes
-            if c.before and c.after
-        ],
-        "removed": [{"name": c.name, "version": c.before} for c in plan.changes if c.after is None],
-        "repaired": [vars(damage) for damage in plan.damaged],
-    }
-
-
-def diff(plan: package_plan.Plan) -> dict:
-    def listing(versions: list[tuple[str, str | None]]) -> str:
-        return "".join(f"{name}=={version}\n" for name, version in sorted(versions) if version)
-
-    return {
-        "before_header": "packages",
-        "after_header": "packages",
-        "before": listing([(c.name, c.before) for c in plan.changes]),
-        "after": listing([(c.name, c.after) for c in plan.changes]),
-    }
-
-
 def apply(uv: Uv, plan: package_plan.Plan, lock: str) -> str:
     """Install the plan; returns the lock that was installed. Raises uv.Failed when the result is not whole."""
     pins = plan.pins
     wanted = package_plan.locked_versions("\n".join(pins))
     if not plan.lock_used or not wanted.items() <= package_plan.locked_versions(lock).items():
         lock = uv.lock(pins)
+    # What the plan neither moves nor repairs has to stay as it is, file by file.
+    planned = {*wanted, *(change.name for change in plan.changes)}
+    before = overwritten.take(uv.stage.tree, distributions.installed(uv.stage.tree).keys() - planned)
     try:
         # Inherited by uv, the lock keeps the next run waiting should this one be killed and uv live on.
         with journal.work_lock(journal.state_dir(uv.stage.environment)) as descriptors:
@@ -392,6 +365,12 @@ def apply(uv: Uv, plan: package_plan.Plan, lock: str) -> str:
         listed = "; ".join(f"{damage.name}: {damage.problems[0]}" for damage in still[:5])
         raise Failed(f"{len(still)} distributions are not whole after the installation: {listed}")
     installed = distributions.installed(uv.stage.tree)
+    written_over = overwritten.told(uv.stage.tree, before, planned & installed.keys())
+    if written_over:
+        raise Failed(
+            f"files of packages that must stay: {'; '.join(written_over[:5])}. Expected packages that bring "
+            "files of their own only; take another release of the one that did, and look into where it came from"
+        )
     for change in plan.changes:
         found = installed.get(change.name)
         if (found.version if found else None) != change.after:
@@ -454,7 +433,7 @@ def main() -> None:
         module.fail_json(reason="failed", msg=str(failure))
     module.exit_json(
         changed=changed,
-        plan=describe(plan),
+        plan=package_plan.describe(plan),
         left_out=plan.left_out,
         excluded=plan.excluded,
         needs=[vars(need) for need in plan.needs],
@@ -462,7 +441,7 @@ def main() -> None:
         seconds=round(time.monotonic() - started, 1),
         lock_used=plan.lock_used,
         shielded=bool(uv.looking and uv.looking.read_only),
-        diff=diff(plan),
+        diff=package_plan.diff(plan),
     )
 
 

@@ -37,6 +37,7 @@ VARYING = (
     (r"(?<=Using Python )\S+", "PYTHON"),
     (r"(?<=Computed:\n           sha256:)\w+", "FOUND"),
     (r"\d{8}T\d{6}\.\d+Z-[0-9a-f]+", "BASELINE"),
+    (r"lib/python3\.\d+/site-packages", "SITE"),
     (r"torch<=[\d.]+", "torch<=NEWEST"),
     (r"(?<=proven: )\d+(?= files)", "ALL"),
 )

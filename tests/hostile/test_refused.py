@@ -179,6 +179,18 @@ ROWS: list[tuple[str, Callable[[LightHosts, str], dict], str, str]] = [
         PROVEN,
     ),
     (
+        "a-wheel-that-writes-over-a-file-of-another-package",
+        lambda hosts, _index: release(
+            hosts,
+            "guest",
+            (*FLASHINFER[:2], "", {**FLASHINFER[3], "vllm/__init__.py": "x" * len(light_stack.STAND_IN)}),
+        ),
+        "Ask for FlashInfer, to install it: files of packages that must stay: SITE/vllm/__init__.py of vllm was "
+        "written over by flashinfer-python. Expected packages that bring files of their own only; take another release "
+        "of the one that did, and look into where it came from",
+        PROVEN,
+    ),
+    (
         "an-index-for-one-package-that-has-a-torch-too",
         lambda hosts, index: {
             "flashinfer_jit_cache_index": f"http://{index}/simple",
