@@ -70,6 +70,16 @@ def _notes(method: dict, wheel: dict, attempts: list[dict], remarks: list[str]) 
     return notes
 
 
+def _moves_notes(moves: dict) -> list[str]:
+    """What a start from the kept baseline takes out, and what it undoes of what was changed since FlashInfer came."""
+    gone = [f"{row['name']} {row['version']} is not in the result" for row in moves.get("plan", {}).get("removed", [])]
+    return gone + [
+        f"{row['name']}, changed since FlashInfer came, was {row['before'] or 'not there'} and is "
+        f"{row['after'] or 'not there'} in the result"
+        for row in moves.get("lost", [])
+    ]
+
+
 def _start_notes(start: dict) -> list[str]:
     """Where OlmOCR starts without FlashInfer's sampler, and why."""
     if start.get("sampler") != "off":
@@ -145,6 +155,7 @@ def evidence(results: dict) -> dict:
         },
         "plan": method.get("plan", {}).get("added", []),
         "changed": method.get("plan", {}).get("changed", []),
+        "moves": results.get("moves", {}).get("plan", {}),
         "lock": method.get("lock", ""),
         "wheel": results.get("wheel", {}).get("provenance", {}),
         "attempts": results.get("attempts", []),
@@ -158,7 +169,7 @@ def evidence(results: dict) -> dict:
             method,
             results.get("wheel", {}),
             results.get("attempts", []),
-            [*results.get("remarks", []), *_start_notes(start)],
+            [*results.get("remarks", []), *_moves_notes(results.get("moves", {})), *_start_notes(start)],
         ),
         "timings": timings,
     }

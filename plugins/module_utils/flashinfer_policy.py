@@ -75,11 +75,22 @@ def select(wanted: str, installed: dict[str, Distribution], default: str) -> Sel
     return Selection(default, f"{why}, so flashinfer_default_version decides")
 
 
-def installed_by(tree: str, version: str) -> dict:
-    """What the role wrote about the FlashInfer of this version; {} where it wrote nothing, or about another one."""
+def _written(tree: str) -> dict:
     try:
         with open(os.path.join(tree, RECORD), encoding="utf-8") as file:
             written = json.load(file)
     except (OSError, ValueError):
         return {}
-    return written if isinstance(written, dict) and written.get("version") == version else {}
+    return written if isinstance(written, dict) else {}
+
+
+def installed_by(tree: str, version: str) -> dict:
+    """What the role wrote about the FlashInfer of this version; {} where it wrote nothing, or about another one."""
+    written = _written(tree)
+    return {key: written[key] for key in written if key != "packages"} if written.get("version") == version else {}
+
+
+def brought(tree: str) -> dict[str, str | None]:
+    """The packages that came or moved with FlashInfer, by version (None for one that went), as the role wrote them."""
+    packages = _written(tree).get("packages")
+    return packages if isinstance(packages, dict) else {}

@@ -69,6 +69,7 @@ class Options:
     services: list[str] = field(default_factory=list)
     uv: str = ""
     deep: bool = False
+    keep_replaced: bool = False
     lock_wait: float = journal.LOCK_WAIT
 
 
@@ -856,10 +857,12 @@ class Transaction(StateFolder):
             except Refused:
                 self._hold_back()
                 raise
-            if proof["equal"]:
-                self._empty(self._trash)
-            else:
+            if not proof["equal"]:
                 self._hold_back()
+            elif self.options.keep_replaced:
+                self._hold_back("that was asked for")
+            else:
+                self._empty(self._trash)
             if trouble is not None:
                 said = unequal(proof, changed)
                 raise ServicesMissing(f"{trouble}{'; and ' if said else ''}{said}", **trouble.details, proof=proof)
@@ -986,10 +989,10 @@ class Transaction(StateFolder):
             except clone.CloneError as error:
                 self.warn(f"a replaced tree could not be removed yet, action: prune tries again: {error}")
 
-    def _hold_back(self) -> None:
+    def _hold_back(self, why: str = "the proof does not hold") -> None:
         """Keep what a baseline replaced that is not what was frozen: it may be all that is left of something."""
         for tree in self._in(self._trash):
-            self._hold(tree, "the proof does not hold")
+            self._hold(tree, why)
 
     def _hold(self, tree: str, why: str) -> None:
         kept = os.path.join(self._held_back, os.path.basename(tree))

@@ -87,6 +87,11 @@ options:
     description: Whether the proof also reads every file that has a hash in its RECORD; takes as long as the disk needs.
     type: bool
     default: false
+  keep_replaced:
+    description:
+      - Whether V(restore) keeps the tree that the baseline replaces, in the state folder, until the next V(prune).
+    type: bool
+    default: false
   owner:
     description: The run that this call works for. Filled in by the action plugin of the same name; never set it.
     type: dict
@@ -242,6 +247,7 @@ def options(params: dict[str, Any]) -> transaction.Options:
         services=params["services"],
         uv=params["uv"] or "",
         deep=params["deep"],
+        keep_replaced=params["keep_replaced"],
     )
 
 
@@ -294,6 +300,7 @@ def main() -> None:
             "lease": {"type": "int", "default": 3600},
             "takeover": {"type": "bool", "default": False},
             "deep": {"type": "bool", "default": False},
+            "keep_replaced": {"type": "bool", "default": False},
             "owner": {"type": "dict"},
             "owner_gone": {"type": "str"},
         },

@@ -81,6 +81,13 @@ installed_by:
   returned: always
   type: dict
   sample: {method: pypi, version: 0.3.1}
+brought:
+  description:
+    - The packages that came or moved with it, by version (null for one that went), as this collection wrote them into
+      the environment; empty where it did not, and without FlashInfer.
+  returned: always
+  type: dict
+  sample: {flashinfer-python: 0.3.1, tabulate: 0.9.0}
 fingerprint:
   description: A hash over every installed distribution's name, version and C(RECORD).
   returned: always
@@ -118,6 +125,7 @@ def main() -> None:
         companions=selected.companions,
         installed=present.version if present else None,
         installed_by=flashinfer_policy.installed_by(tree, present.version) if present else {},
+        brought=flashinfer_policy.brought(tree) if present else {},
         fingerprint=distributions.fingerprint(tree),
         versions_fingerprint=distributions.versions_fingerprint(tree),
     )

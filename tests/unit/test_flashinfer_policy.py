@@ -49,6 +49,7 @@ def test_companions_are_asked_for_at_exactly_the_version():
     [
         ('{"method": "pypi", "version": "0.3.1"}', {"method": "pypi", "version": "0.3.1"}),
         ('{"method": "pypi", "version": "0.2.5"}', {}),  # of one that was there before
+        ('{"method": "pypi", "version": "0.3.1", "packages": {"x": "1"}}', {"method": "pypi", "version": "0.3.1"}),
         ("[]", {}),
         ("{", {}),
         (None, {}),
@@ -59,3 +60,13 @@ def test_the_method_is_what_the_role_wrote_about_this_version(tmp_path, written,
         (tmp_path / "etc/ocrfleet").mkdir(parents=True)
         (tmp_path / flashinfer_policy.RECORD).write_text(written)
     assert flashinfer_policy.installed_by(str(tmp_path), "0.3.1") == found
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [('{"version": "0.2", "packages": {"x": "1"}}', {"x": "1"}), ('{"version": "0.2"}', {}), ("[]", {})],
+)
+def test_what_came_with_it_is_what_the_role_wrote(tmp_path, written, found):
+    (tmp_path / "etc/ocrfleet").mkdir(parents=True)
+    (tmp_path / flashinfer_policy.RECORD).write_text(written)
+    assert flashinfer_policy.brought(str(tmp_path)) == found

@@ -289,6 +289,14 @@ def test_what_was_replaced_outlives_a_proof_that_does_not_come_to_its_end(
     assert [Path(left).parent.name for left in bench.leftovers()] == ["held-back"]
 
 
+def test_what_is_replaced_is_kept_where_that_is_asked_for(bench: Bench) -> None:
+    convert(bench)
+    assert bench.work(owner=LATER, keep_replaced=True).restore()[1]["equal"]
+    (held,) = bench.leftovers()
+    assert Path(held).parent.name == "held-back" and list(Path(held).glob("lib/python3*/site-packages/flashinfer"))
+    assert "that was asked for, so what was replaced is kept" in bench.warnings[-1]
+
+
 def test_an_environment_made_by_hand_since_is_held_back(bench: Bench) -> None:
     convert(bench)
     make_anew(bench)

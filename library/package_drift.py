@@ -1,0 +1,1 @@
+../plugins/modules/package_drift.py
