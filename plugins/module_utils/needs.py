@@ -34,14 +34,19 @@ class Need:
     reason: str = ""
 
 
-def read(stage: Stage, declared: list[str] | str, timeout: float = 60) -> list[Need]:
+def read(
+    stage: Stage, declared: list[str] | str, coming: dict[str, str] | None = None, timeout: float = 60
+) -> list[Need]:
     """The requirements that apply to the environment's Python; `status` is empty where one is not met.
 
     `declared` is a list of requirements, or the path of a `pyproject.toml` whose build requirements are meant.
+    `coming` are packages, by canonical name and version, that will be there besides what is installed.
     """
     program = inspect.getsource(needs_probe)
     result = stage.run(
-        [stage.python, "-c", program, json.dumps(declared)], timeout=timeout, env={"PYTHONDONTWRITEBYTECODE": "1"}
+        [stage.python, "-c", program, json.dumps(declared), json.dumps(coming or {})],
+        timeout=timeout,
+        env={"PYTHONDONTWRITEBYTECODE": "1"},
     )
     if not result.ok:
         raise Unreadable(f"the environment's Python cannot read requirements: {result.outcome(lines=3)}")

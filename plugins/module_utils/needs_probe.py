@@ -6,7 +6,8 @@
 The environment's own Python runs this file as a program: markers such as `python_version < "3.12"` are about that
 Python, and `packaging`, which reads them, is there (PyTorch's and vllm's dependencies bring it) or comes with pip.
 
-The one argument is JSON: a list of requirements, or the path of a `pyproject.toml` whose build requirements are meant.
+The arguments are JSON: a list of requirements, or the path of a `pyproject.toml` whose build requirements are meant;
+and the versions, by canonical name, of packages that will be there besides.
 Prints JSON: a list with `requirement`, `name`, `applies`, `installed` (a version or null) and `satisfied`.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
+import re
 import sys
 from typing import Any
 
@@ -36,12 +38,12 @@ def _build_requirements(path: str) -> list[str]:
         return tomllib.load(file).get("build-system", {}).get("requires", ["setuptools", "wheel"])
 
 
-def judge(text: str) -> dict:
+def judge(text: str, coming: dict) -> dict:
     requirement = Requirement(text)
-    try:
-        installed = importlib.metadata.version(requirement.name)
-    except importlib.metadata.PackageNotFoundError:
-        installed = None
+    installed = coming.get(re.sub(r"[-_.]+", "-", requirement.name).lower())
+    if installed is None:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed = importlib.metadata.version(requirement.name)
     return {
         "requirement": text,
         "name": requirement.name,
@@ -56,4 +58,4 @@ if __name__ == "__main__":
         raise SystemExit(f"expected packaging or pip in {sys.prefix}, found neither; install packaging there")
     given = json.loads(sys.argv[1])
     requirements = _build_requirements(given) if isinstance(given, str) else given
-    json.dump([judge(text) for text in requirements], sys.stdout)
+    json.dump([judge(text, json.loads(sys.argv[2])) for text in requirements], sys.stdout)

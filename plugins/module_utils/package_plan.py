@@ -21,6 +21,11 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import Chang
 # Each round excludes at least one more package; real requests settle in two.
 _GUARD_ROUNDS = 8
 
+_WHOLE = (
+    "Expected a lock that holds all that its packages declare and the environment does not have; make it anew, on a "
+    "host with the same baseline"
+)
+
 
 class Refused(Exception):
     """The request would move what must stay, or would not work. `offending` lists the packages, the text explains."""
@@ -112,8 +117,8 @@ def protected(installed: dict[str, Distribution], protect: list[str]) -> dict[st
 
 
 def locked_versions(lock: str) -> dict[str, str]:
-    """Name and version of each pin of a requirements text."""
-    pins = re.findall(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)", lock, re.MULTILINE)
+    """Name and version of each pin of a requirements text; what an extra brings has a pin of its own there."""
+    pins = re.findall(r"^([A-Za-z0-9][\w.-]*)(?:\[[^\]\n]*\])?==([^\s;\\]+)", lock, re.MULTILINE)
     return {canonical(name): version for name, version in pins}
 
 
@@ -209,7 +214,7 @@ def _exactly(uv: Uv, request: Request, constraints: list[str], kept: dict[str, s
             "with the same baseline; make one on such a host, or leave the lock away.",
             rows,
         )
-    changes = uv.changes([f"{name}=={version}" for name, version in pins.items()], constraints, request.lock, True)
+    changes, found = _locked(uv, request, constraints, kept, pins)
     foreign = _foreign(changes, request)
     if foreign:
         raise Refused(_foreign_text(foreign, request.requirements, request, "the lock holds them"), foreign)
@@ -218,7 +223,54 @@ def _exactly(uv: Uv, request: Request, constraints: list[str], kept: dict[str, s
         for text in request.optional
         if _name(text) not in pins
     ]
-    return Plan(changes, damaged, left_out, [], True, constraints, {change.name: [] for change in changes})
+    return Plan(changes, damaged, left_out, [], True, constraints, {change.name: [] for change in changes}, found)
+
+
+def _locked(
+    uv: Uv, request: Request, constraints: list[str], kept: dict[str, str], pins: dict[str, str]
+) -> tuple[list[Change], list[Need]]:
+    """What installing the pins changes, once they and what is installed satisfy all that they declare."""
+    texts = [f"{name}=={version}" for name, version in pins.items()]
+    if not request.declared_only:
+        return _whole(uv, request, texts, constraints, pins), []
+    changes = uv.changes(texts, constraints, request.lock, True)
+    found = needs.read(uv.stage, uv.declared(request.requirements, request.lock))
+    coming = needs.read(uv.stage, [need.requirement for need in found], pins)
+    for need, with_lock in zip(found, coming):
+        if need.status:
+            need.reason = f"{need.installed} is installed"
+        elif canonical(need.name) in kept:
+            need.status, need.reason = needs.CONFLICTING, f"{need.installed} is installed and protected"
+        elif with_lock.status:
+            need.status, need.reason = needs.INSTALLED, f"{with_lock.installed} is added"
+        else:
+            need.status, need.reason = needs.UNAVAILABLE, "the lock does not hold it"
+    _refuse_unmet(request, found, request.requirements)
+    added = [need.requirement for need in found if need.status == needs.INSTALLED]
+    if added:
+        _whole(uv, request, added, [*constraints, *texts], pins)
+    return changes, found
+
+
+def _whole(
+    uv: Uv, request: Request, requirements: list[str], constraints: list[str], pins: dict[str, str]
+) -> list[Change]:
+    """What the requirements change by the lock, which must hold all that they depend on."""
+    try:
+        changes = uv.changes(requirements, constraints, request.lock)
+    except Unsatisfiable as explanation:
+        raise Refused(
+            f"Refused: the lock cannot be installed as it is: {explanation} {_WHOLE}",
+            [],
+        ) from explanation
+    missing = [change for change in changes if change.name not in pins]
+    if missing:
+        listed = ", ".join(f"{change.name} {change.after}" for change in missing)
+        raise Refused(
+            f"Refused: the lock does not hold what its packages depend on: {listed}. {_WHOLE}",
+            _as_rows(missing),
+        )
+    return changes
 
 
 def _required_by(
@@ -278,12 +330,16 @@ def _declared(
         else:
             wanted.append(need)
     more, kept_out = _obtain(uv, request, wanted, constraints, kept)
+    _refuse_unmet(request, found, requirements)
+    known = {change.name for change in changes}
+    return changes + [change for change in more if change.name not in known], excluded + kept_out, found
+
+
+def _refuse_unmet(request: Request, found: list[Need], requirements: list[str]) -> None:
     accepted = [canonical(name) for name in request.accept_unmet]
     unmet = [need for need in found if need.status in needs.UNMET and canonical(need.name) not in accepted]
     if unmet:
         raise Refused(_unmet_text(unmet, requirements), [vars(need) for need in unmet], found)
-    known = {change.name for change in changes}
-    return changes + [change for change in more if change.name not in known], excluded + kept_out, found
 
 
 def _obtain(

@@ -166,14 +166,16 @@ class Uv:
         listed = json.loads(output)["changes"] if output.strip() else []
         return merge_changes(listed)
 
-    def declared(self, requirements: list[str]) -> list[str]:
+    def declared(self, requirements: list[str], lock: str = "") -> list[str]:
         """What the named packages themselves declare that they need, markers and all.
 
         A source distribution tells that only by being built, so it is: into a folder that is thrown away. The wheel
-        stays in uv's cache for the installation.
+        stays in uv's cache for the installation. With `lock` each file is held against its hashes.
         """
         target = os.path.join(self.folder, "declared")
         arguments = ["install", "--no-deps", "--target", target, "--link-mode", "copy", *self._build_flags()]
+        if lock:
+            arguments += ["--require-hashes", "-c", self._write("lock.txt", lock)]
         self._run(*arguments, "-r", self._request(requirements))
         return [text for found in distributions.in_folder(target).values() for text in found.requires]
 

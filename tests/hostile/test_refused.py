@@ -8,6 +8,7 @@ One run of the playbook for all rows, a host for each. The index, git, uv and Fl
 
 from __future__ import annotations
 
+import hashlib
 import io
 import sys
 import tarfile
@@ -110,6 +111,16 @@ def source_0_4_1(hosts: LightHosts) -> dict:
     return {"fi_version": "0.4.1", "flashinfer_source": str(archive)}
 
 
+def lock_of_one(hosts: LightHosts) -> dict:
+    """A lock that holds FlashInfer and not what it declares, which is nowhere to be had."""
+    found = release(hosts, "needy", (*FLASHINFER[:2], "Requires-Dist: apache-tvm-ffi==0.1.0b15\n", FLASHINFER[3]))
+    (wheel,) = (hosts.folder / "needy").glob("*.whl")
+    path = hosts.folder / "of-one.txt"
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    path.write_text(f"flashinfer-python==0.3.1 --hash=sha256:{digest}\n")
+    return {"flashinfer_lock": str(path), **found}
+
+
 def lock(hosts: LightHosts) -> dict:
     path = hosts.folder / "wrong-hash.txt"
     path.write_text(f"flashinfer-python==0.3.1 --hash=sha256:{NO_HASH}\n")
@@ -168,6 +179,26 @@ ROWS: list[tuple[str, Callable[[LightHosts, str], dict], str, str]] = [
         "Fail when an item failed: The stack at ENVIRONMENT is not in order: FlashInfer imports (flashinfer): "
         "flashinfer-cubin is 0.6.13, it must match flashinfer-python 0.3.1",
         PROVEN,
+    ),
+    (
+        "a-lock-without-what-its-release-declares",
+        lambda hosts, _index: lock_of_one(hosts),
+        PLAN
+        + "Refused: the lock cannot be installed as it is: Because there is no version of apache-tvm-ffi==0.1.0b15 and "
+        "flashinfer-python==0.3.1 depends on apache-tvm-ffi==0.1.0b15, we can conclude that flashinfer-python==0.3.1 "
+        "cannot be used. And because the request asks for flashinfer-python==0.3.1, we can conclude that your "
+        "requirements are unsatisfiable. Expected a lock that holds all that its packages declare and the environment "
+        "does not have; make it anew, on a host with the same baseline",
+        UNTOUCHED,
+    ),
+    (
+        "a-lock-without-a-declared-need",
+        lambda hosts, _index: {"fi_method": "constrained", **lock_of_one(hosts)},
+        PLAN + "Refused: flashinfer-python==0.3.1 declares that it needs at run time what it would not have here: "
+        "apache-tvm-ffi==0.1.0b15 is unavailable (the lock does not hold it). That it imports without is no proof: "
+        "FlashInfer needs its declared packages only when a kernel is compiled or called. Take another version, or "
+        "name what can be done without in accept_unmet (flashinfer_accept_unmet).",
+        UNTOUCHED,
     ),
     (
         "a-wheel-of-another-hash-than-the-lock-says",

@@ -23,6 +23,8 @@ def comparable(path: Path) -> dict:
     prefix = json.loads(text)["environment"]["path"]
     evidence = json.loads(text.replace(prefix, "ENVIRONMENT").replace(str(Path(prefix).parents[1]), "STACK"))
     kept = {name: value for name, value in evidence.items() if name not in DIFFERS}
+    # Why a need cannot be had, which the operator accepted, is the index's word.
+    kept["needs"] = [(row["requirement"], row["status"]) for row in kept.get("needs", [])]
     kept["plan"] = [{"name": row["name"], "version": row["version"]} for row in kept["plan"]]
     for check in kept["checks"]:
         check.pop("seconds", None)

@@ -40,6 +40,11 @@ def test_each_requirement_is_held_against_this_python(stage, requirement, status
         assert [(need.requirement, need.status, need.installed) for need in found] == [(requirement, status, installed)]
 
 
+def test_what_is_to_come_counts_as_there(stage):
+    found = needs.read(stage, ["No_Such.Package>=2", "no-such-package>3"], {"no-such-package": "2.5"})
+    assert [(need.status, need.installed) for need in found] == [("satisfied", "2.5"), ("", "2.5")]
+
+
 def test_build_requirements_are_read_from_the_project_file(stage, tmp_path):
     project = tmp_path / "pyproject.toml"
     project.write_text('[build-system]\nrequires = ["packaging>=1", "no-such-package-anywhere==0.1.0b15"]\n')

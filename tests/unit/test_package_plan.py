@@ -38,7 +38,7 @@ class ScriptedUv:
     def obtainable(self, requirement):
         return "no such version" if "cubin" in requirement else None
 
-    def declared(self, requirements):
+    def declared(self, requirements, lock=""):
         return ["torch", "six", "tvm==1b15"]
 
     def required_by(self, requirements, versions):
@@ -162,7 +162,7 @@ def test_a_lock_is_installed_exactly():
     plan = make(uv, lock=LOCK, lock_exact=True, protect=["all"], optional=["flashinfer-cubin==0.3.1"])
     asked = uv.asked[0]
     assert asked["requirements"] == ["pillow==13.0.0", "flashinfer-python==0.3.1"]
-    assert asked["no_deps"] and asked["lock"] == LOCK and plan.lock_used
+    assert not asked["no_deps"] and asked["lock"] == LOCK and plan.lock_used
     assert plan.left_out == [{"requirement": "flashinfer-cubin==0.3.1", "reason": "the lock does not hold it"}]
 
 
@@ -187,6 +187,26 @@ def test_a_lock_with_another_cuda_is_refused_unless_allowed():
     assert make(ScriptedUv(FOREIGN), lock=lock, lock_exact=True, cuda_major=12, allow=["cuda-bindings"]).changes
 
 
+TVM = Unsatisfiable("flashinfer-python==0.3.1 depends on apache-tvm-ffi==0.1.0b15")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (TVM, r"the lock cannot be installed as it is: flashinfer-python==0.3.1 depends on apache-tvm-ffi"),
+        ([*ADDED, Change("six", None, "1.17.0")], r"the lock does not hold what its packages depend on: six 1.17.0"),
+    ],
+)
+def test_a_lock_that_lacks_what_its_packages_declare_is_refused(answer, said):
+    with pytest.raises(package_plan.Refused, match=said):
+        make(ScriptedUv(answer), lock=LOCK, lock_exact=True, protect=["all"])
+
+
+def test_a_pin_with_extras_is_a_pin():
+    lock = "cuda-tile[tileiras]==1.2.0 --hash=sha256:aa\ntileiras==13.1 --hash=sha256:bb\n"
+    assert package_plan.locked_versions(lock) == {"cuda-tile": "1.2.0", "tileiras": "13.1"}
+
+
 def test_damaged_packages_are_part_of_the_plan():
     request = package_plan.Request(["vllm"])
     plan = package_plan.make(ScriptedUv([]), request, INSTALLED, [Damage("vllm", "0.11.0", ["gone"])])
@@ -208,8 +228,14 @@ def declared(monkeypatch):
     """What the environment's Python would say of the named requirements."""
 
     def declare(*names):
-        found = [needs.Need(name, name, *NEEDS[name]) for name in names]
-        monkeypatch.setattr(needs, "read", lambda stage, texts: found)
+        def read(stage, texts, coming=None):
+            found = [needs.Need(name, name, *NEEDS[name]) for name in names]
+            for need in found:
+                if need.name in (coming or {}):
+                    need.installed, need.status = coming[need.name], needs.SATISFIED
+            return found
+
+        monkeypatch.setattr(needs, "read", read)
 
     return declare
 
@@ -250,3 +276,33 @@ def test_a_need_that_would_move_what_is_protected_conflicts(declared):
     plan = make(uv, protect=["torch"], declared_only=True, accept_unmet=["six"])
     assert plan.needs[0].status == "conflicting" and "torch 2.8.0 -> 2.4.1" in plan.needs[0].reason
     assert plan.pins == ["flashinfer-python==0.3.1"]
+
+
+WITH_SIX = LOCK + "six==1.17.0 --hash=sha256:cc\n"
+
+
+def test_declared_needs_are_told_apart_with_a_lock_too(declared):
+    declared("torch", "vllm", "six", "tvm")
+    six = Change("six", None, "1.17.0")
+    uv = ScriptedUv([*ADDED, six], [six])
+    plan = make(uv, protect=["all"], lock=WITH_SIX, lock_exact=True, declared_only=True, accept_unmet=["vllm", "tvm"])
+    assert [(need.name, need.status, need.reason) for need in plan.needs] == [
+        ("torch", "satisfied", "2.8.0 is installed"),
+        ("vllm", "conflicting", "0.11.0 is installed and protected"),
+        ("six", "installed", "1.17.0 is added"),
+        ("tvm", "unavailable", "the lock does not hold it"),
+    ]
+    assert uv.asked[0]["no_deps"] and uv.asked[1]["requirements"] == ["six"]
+
+
+@pytest.mark.parametrize(
+    ("lock", "more", "said"),
+    [
+        (LOCK, [], "six is unavailable .the lock does not hold it"),
+        (WITH_SIX, [Change("abc", None, "2")], "the lock does not hold what its packages depend on: abc 2"),
+    ],
+)
+def test_a_lock_without_a_declared_need_is_refused(declared, lock, more, said):
+    declared("torch", "six")
+    with pytest.raises(package_plan.Refused, match=said):
+        make(ScriptedUv(ADDED, more), protect=["all"], lock=lock, lock_exact=True, declared_only=True)
