@@ -441,7 +441,7 @@ def main() -> None:
         seconds=round(time.monotonic() - started, 1),
         lock_used=plan.lock_used,
         shielded=bool(uv.looking and uv.looking.read_only),
-        diff=package_plan.diff(plan),
+        **({"diff": package_plan.diff(plan)} if module._diff else {}),
     )
 
 
