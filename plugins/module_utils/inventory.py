@@ -129,6 +129,19 @@ def take(tree: str) -> dict[str, Entry]:
     return entries
 
 
+def fingerprint(tree: str) -> str:
+    """A hash over the entries of a tree, as far as `differences` compares them, without the times of folders.
+
+    Left out is the lock that uv (0.13.9) makes, empty, in the top folder of an environment that it only looks at.
+    """
+    digest = hashlib.sha256()
+    for path, entry in sorted(take(tree).items()):
+        if CACHE not in path.split("/") and path != ".lock":
+            shown = [0 if entry[0] == "d" and field == "mtime" else value for field, value in zip(FIELDS, entry)]
+            digest.update(json.dumps([path, shown]).encode("ascii"))
+    return digest.hexdigest()
+
+
 def dump(entries: dict[str, Entry]) -> bytes:
     """As stored on disk. Names that are no UTF-8 survive, as Python's surrogates."""
     return json.dumps(entries, separators=(",", ":")).encode("ascii")

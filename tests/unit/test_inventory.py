@@ -150,3 +150,13 @@ def test_a_folder_of_a_large_tree_that_cannot_be_read_is_an_error(tmp_path, monk
     monkeypatch.setattr(inventory.os, "scandir", scandir)
     with pytest.raises(PermissionError, match="deep"):
         inventory.take(str(tmp_path))
+
+
+def test_the_fingerprint_is_of_what_is_compared(tmp_path: Path) -> None:
+    tree = make_environment(tmp_path / "env")
+    before = inventory.fingerprint(str(tree))
+    (tree / ".lock").touch()
+    (tree / SITE / "tool" / "__pycache__" / "data.cpython-311.pyc").write_bytes(b"x")
+    assert inventory.fingerprint(str(tree)) == before
+    (tree / SITE / "tool" / "__init__.py").write_text("one = 2\n")
+    assert inventory.fingerprint(str(tree)) != before

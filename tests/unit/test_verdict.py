@@ -27,6 +27,8 @@ FACTS: dict[str, Any] = {
     "__flashinfer_baseline_id": "",
     "__flashinfer_plain": {"id": "B0"},
     "__flashinfer_torch": {**TORCH, "problem": None},
+    "__flashinfer_version": {"files_fingerprint": "f1"},
+    "__flashinfer_now": {"files_fingerprint": "f1"},
     "__flashinfer_status": {"changed": False},
     "__flashinfer_returned": {},
     "__flashinfer_restored": {},
@@ -36,6 +38,31 @@ LOST = "/envs/ocr is in state restored, but not every service came back: ocr: fo
 # What is known, and what has to be said of it, line for line after the cause.
 TABLE: dict[str, tuple[dict[str, Any], list[str]]] = {
     "nothing begun": ({}, ["The environment at /envs/ocr was not touched."]),
+    "something else changed it": (
+        {"__flashinfer_now": {"files_fingerprint": "f2"}},
+        [
+            "This run began no change of the environment at /envs/ocr, and its files are NOT as they were when it "
+            "began: something else changed them meanwhile. Find out what before the next run, which would freeze them "
+            "as they are."
+        ],
+    ),
+    "nobody looked": (
+        {"__flashinfer_version": {}},
+        [
+            "This run began no change of the environment at /envs/ocr. "
+            "That its files are as they were was not looked at."
+        ],
+    ),
+    "an earlier run ended, and nobody looked": (
+        {
+            "__flashinfer_status": {"changed": True, "recovered": {"done": "put baseline B1 back"}},
+            "__flashinfer_now": {},
+        },
+        [
+            "What an earlier run had left at /envs/ocr was ended: put baseline B1 back. "
+            "This run itself began no change there."
+        ],
+    ),
     "an earlier run ended": (
         {"__flashinfer_status": {"changed": True, "recovered": {"done": "put baseline B1 back"}}},
         [
