@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Compile the FlashInfer modules that OlmOCR's model needs, for one GPU architecture, on a host with or without a GPU.
 
-    python kernel_compile.py MAJOR [list]
+    python kernel_compile.py MAJOR [list|one]
 
 This file is a program: it is run by the Python of the environment and imports nothing of this collection. The last
-line of its output is JSON: the names of the modules. With `list` nothing is compiled. Which architecture is compiled
+line of its output is JSON: the names of the modules. With `list` nothing is compiled; with `one` just the
+module that vllm compiles at its start, which is loaded as well. Which architecture is compiled
 for, FlashInfer reads from its environment variables; MAJOR is that architecture's major version.
 """
 
@@ -65,9 +66,15 @@ def build(wanted: list) -> None:
 
 
 def main() -> int:
-    major, only_list = int(sys.argv[1]), sys.argv[2:] == ["list"]
-    wanted = specs(major)
-    if not only_list:
+    major, how = int(sys.argv[1]), sys.argv[2:]
+    if how == ["one"]:
+        from flashinfer.sampling import gen_sampling_module
+
+        wanted = [gen_sampling_module()]
+        wanted[0].build_and_load()
+    else:
+        wanted = specs(major)
+    if not how:
         build(wanted)
     sys.stdout.write("\n" + json.dumps(sorted(spec.name for spec in wanted)) + "\n")
     return 0

@@ -23,6 +23,8 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     flashinfer_install,
     gpu_kernels,
     gpu_presence,
+    kernel_compile,
+    kernel_pack,
     nvidia,
     show_config,
     smoke,
@@ -33,6 +35,9 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import 
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not_run"
 CHECK_MODE = "check mode: would "  # how the reason begins of an item that only a real run uses the GPU for
+
+# Of the GPU that a kernel is compiled for where only that it compiles is to be seen.
+_ANY_ARCHITECTURE = "80"
 
 _PROBED = ("torch", "gpu", "import")
 
@@ -361,6 +366,36 @@ class Checks:
         }
         status = smoke.overall(entries)
         return (status, left_out, seen) if status == PASSED else (status, smoke.summary(entries), seen)
+
+    def _kernel(self, item: dict) -> tuple[str, str, dict]:
+        """One kernel of FlashInfer, compiled and loaded: that takes nvcc, and no GPU."""
+        smoke_seen = [verdict for verdict in self.verdicts.values() if verdict.name in item["proven_by"]]
+        if any(verdict.status == PASSED and not verdict.reason for verdict in smoke_seen):
+            return PASSED, "", {"proven by": smoke_seen[0].name}
+        failed = [name for name in item["needs"] if name in self.verdicts and self.verdicts[name].status == FAILED]
+        if failed:
+            return NOT_RUN, f"needs {failed[0]}, which failed", {}
+        compiler = activation.find_compiler(self.stage.tree, "", {**os.environ, **self.env}, self._torch_cuda() or "")
+        unmet = ", ".join(item["unmet"])
+        # With another nvcc a failure could be nvcc's; where a need is unmet, any answer is better than none.
+        if compiler["missing"] or (compiler["mismatch"] and not unmet):
+            lacks = "; ".join(compiler["missing"]) or compiler["mismatch"]
+            unproven = f"whether FlashInfer works without {unmet} is NOT known: " if unmet else ""
+            return NOT_RUN, f"{unproven}no kernel can be compiled here: {lacks}", {}
+        seen = {"nvcc": compiler["nvcc"], "version": compiler["nvcc_version"]}
+        if self.check_mode:
+            return NOT_RUN, f"{CHECK_MODE}compile a kernel with {compiler['nvcc']}", seen
+        program = os.path.join(self.folder, "kernel_compile.py")
+        with open(program, "w", encoding="utf-8") as file:
+            file.write(smoke.program(kernel_compile))
+        target = kernel_pack.compile_for(_ANY_ARCHITECTURE, self._version("flashinfer-python") or "")
+        path = flashinfer_install.search_path(self.stage.environment, {**os.environ, **self.env})
+        env = {**self.probe_env, **target, "CUDA_HOME": compiler["cuda_home"], "PATH": path}
+        argv = [self.stage.python, program, _ANY_ARCHITECTURE[:-1], "one"]
+        result = self.stage.run(argv, timeout=item["timeout"], env=env, cwd=self.folder)
+        if not result.ok:
+            return FAILED, f"compiling and loading one failed: {kernel_pack.compile_complaint(result)}", seen
+        return PASSED, "", {**seen, "module": ", ".join(kernel_pack.compiled_names(result.stdout))}
 
     def _cuda_runtime(self, item: dict) -> tuple[str, str, dict]:
         majors = [{path.rpartition(".so.")[2].split(".")[0]: path for path in loaded} for loaded in self.runtimes]

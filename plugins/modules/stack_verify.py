@@ -59,9 +59,11 @@ options:
           - V(document) sends O(checks[].pdf) through OlmOCR's pipeline, on a GPU of this host or on O(checks[].server).
           - V(smoke) runs the kernels of M(ocrfleet.gpu_stack.gpu_smoke) on the GPU. Those of FlashInfer are left out
             where M(ocrfleet.gpu_stack.activation) has switched vllm's FlashInfer sampler off.
+          - V(kernel) compiles one kernel of FlashInfer and loads it, which takes the CUDA toolkit and no GPU. It is
+            V(not_run) without a toolkit, and with one of another CUDA unless O(checks[].unmet) names something.
         type: str
         required: true
-        choices: [torch, gpu, import, show_config, cuda_compiler, cuda_runtime, smoke, document]
+        choices: [torch, gpu, import, show_config, cuda_compiler, cuda_runtime, smoke, document, kernel]
       timeout:
         description: Seconds that the item may take.
         type: float
@@ -113,8 +115,18 @@ options:
         default: false
       needs:
         description:
-          - Names of earlier items without which an item of kind V(document) or V(smoke) makes no sense. When one failed
-            it is V(not_run).
+          - Names of earlier items without which an item of kind V(document), V(smoke) or V(kernel) makes no sense. When
+            one failed it is V(not_run).
+        type: list
+        elements: str
+        default: []
+      proven_by:
+        description: Names of earlier items that, passed, prove an item of kind V(kernel) too.
+        type: list
+        elements: str
+        default: []
+      unmet:
+        description: Requirements that FlashInfer declares and is to do without, for kind V(kernel).
         type: list
         elements: str
         default: []
@@ -217,6 +229,7 @@ REQUIRED = {
     "import": ["modules", "distribution"],
     "show_config": ["distribution"],
     "cuda_compiler": ["distribution"],
+    "kernel": ["distribution"],
     "document": ["pdf", "phrase"],
 }
 
@@ -226,7 +239,17 @@ CHECK_SPEC = {
     "kind": {
         "type": "str",
         "required": True,
-        "choices": ["torch", "gpu", "import", "show_config", "cuda_compiler", "cuda_runtime", "smoke", "document"],
+        "choices": [
+            "torch",
+            "gpu",
+            "import",
+            "show_config",
+            "cuda_compiler",
+            "cuda_runtime",
+            "smoke",
+            "document",
+            "kernel",
+        ],
     },
     "timeout": {"type": "float", "default": 300},
     "distribution": {"type": "str"},
@@ -240,6 +263,8 @@ CHECK_SPEC = {
     "model": {"type": "str", "default": ""},
     "required": {"type": "bool", "default": False},
     "needs": {"type": "list", "elements": "str", "default": []},
+    "proven_by": {"type": "list", "elements": "str", "default": []},
+    "unmet": {"type": "list", "elements": "str", "default": []},
     "env": {"type": "dict", "default": {}},
 }
 

@@ -709,3 +709,56 @@ def test_nothing_is_left_behind(environment: Environment, tmp_path: Path) -> Non
     parent.mkdir()
     stack_checks.run(Stage(str(environment.prefix)), [importing("one")], str(parent))
     assert list(parent.iterdir()) == []
+
+
+COMPILER = {"missing": [], "mismatch": "", "nvcc": "/cuda/bin/nvcc", "nvcc_version": "12.8", "cuda_home": "/cuda"}
+COMPILES = """
+import json, os
+class gen_sampling_module:
+    name = "sampling"
+    def build_and_load(self):
+        assert os.environ["CUDA_HOME"] == "/cuda" and os.environ["FLASHINFER_CUDA_ARCH_LIST"] == "8.0"
+"""
+NO_NVCC = {**COMPILER, "missing": ["nvcc: none"]}
+OTHER = {**COMPILER, "mismatch": "nvcc 13.0 does not match"}
+UNMET = {"unmet": ["tvm==1b15"]}
+
+
+@pytest.mark.parametrize(
+    ("source", "compiler", "options", "status", "says"),
+    [
+        pytest.param(COMPILES, COMPILER, {}, "passed", "", id="it compiles"),
+        pytest.param(
+            COMPILES + "        raise ImportError('tvm_ffi')", COMPILER, {}, "failed", "tvm_ffi", id="a false success"
+        ),
+        pytest.param(COMPILES, NO_NVCC, {}, "not_run", "no kernel can be compiled here: nvcc: none", id="no nvcc"),
+        pytest.param(
+            COMPILES, NO_NVCC, UNMET, "not_run", "without tvm==1b15 is NOT known", id="no nvcc, and a need unmet"
+        ),
+        pytest.param(COMPILES, OTHER, {}, "not_run", "nvcc 13.0 does not match", id="another nvcc"),
+        pytest.param(COMPILES, OTHER, UNMET, "passed", "", id="another nvcc, and a need unmet"),
+    ],
+)
+def test_whether_a_kernel_compiles_is_found_out_where_that_can_be(
+    environment: Environment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    compiler: dict[str, Any],
+    options: dict[str, Any],
+    status: str,
+    says: str,
+) -> None:
+    monkeypatch.setattr(stack_checks.activation, "find_compiler", lambda *_arguments: compiler)
+    environment.add("torch", "2.8.0", "torch", TORCH)
+    environment.add("flashinfer-python", "0.4.1", "flashinfer.__init__", "")
+    (environment.site / "flashinfer/sampling.py").write_text(source)
+    verdict = run(environment, tmp_path, [check("kernel", distribution="flashinfer-python", **options)])["kernel"]
+    assert (verdict.status, says in verdict.reason) == (status, True), verdict.reason
+
+
+def test_smoke_kernels_that_passed_prove_that_they_compile(environment: Environment, tmp_path: Path) -> None:
+    environment.add("flashinfer-python", "0.4.1")
+    made = stack_checks.Checks(Stage(str(environment.prefix)), [], str(tmp_path), gpu=list)
+    made.verdicts["smoke"] = stack_checks.Verdict("smoke", "", "passed")
+    assert made._kernel(check("kernel", proven_by=["smoke"]))[0] == "passed"
