@@ -57,7 +57,11 @@ class ActionModule(ActionBase):
             "copied": copied,
             "present": present,
             "locks": locks,
-            "flashinfer_source": manifest["flashinfer_source"] and os.path.join(source, manifest["flashinfer_source"]),
+            **{
+                name: os.path.join(source, manifest[name]) if manifest.get(name) else ""
+                for name in ("flashinfer_source", "conda_installer")
+            },
+            "conda_installer_checksum": bundle.installer_checksum(manifest),
         }
 
     def _send(self, source: str, folder: str, names: list[str], left: list[str]) -> None:

@@ -23,6 +23,8 @@ PART = ".part"
 
 _TEXTS = ("python", "architecture", "uv", "torch", "olmocr", "flashinfer", "flashinfer_lock", "flashinfer_source")
 
+_PATHS = ("flashinfer_lock", "flashinfer_source", "conda_installer")
+
 
 class Unusable(Exception):
     """The folder cannot be used; the text says what was expected, what was found and what to do."""
@@ -49,7 +51,19 @@ def parse(text: str) -> dict:
     whole = isinstance(files, dict) and all(isinstance(manifest.get(name), str) for name in _TEXTS)
     if not whole or not all(_is_entry(name, entry) for name, entry in files.items()):
         raise Unusable(f"{MANIFEST}: expected what its schema says, found something else; make the bundle anew")
+    for name in _PATHS:
+        # It is read on the control node: a path that leads elsewhere would give away, or use, what is no part of it.
+        if manifest.get(name) and manifest[name] not in files:
+            raise Unusable(
+                f"{MANIFEST}: expected in {name} one of its files, found {manifest[name]}; make the bundle anew"
+            )
     return manifest
+
+
+def installer_checksum(manifest: dict) -> str:
+    """The checksum of conda's installer, as `sha256:` and its digits; "" where the bundle has none."""
+    name = manifest.get("conda_installer")
+    return f"sha256:{manifest['files'][name]['sha256']}" if name else ""
 
 
 def _is_entry(name: str, entry: object) -> bool:

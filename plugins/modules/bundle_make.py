@@ -59,6 +59,20 @@ options:
     description: CUDA major version of the environments. Packages of another one are kept out.
     type: int
     default: 12
+  protect:
+    description: Packages of the baseline that must not move, as in M(ocrfleet.gpu_stack.uv_packages).
+    type: list
+    elements: str
+    default: [all]
+  allow_cuda:
+    description: Names of packages of another CUDA major version that are accepted nonetheless.
+    type: list
+    elements: str
+    default: []
+  require_companions:
+    description: Whether it is an error when a companion of FlashInfer has no release that matches; else it is left out.
+    type: bool
+    default: false
   kernel_packs:
     description: Folder with kernel packs, all of which are added. It need not exist.
     type: path
@@ -268,11 +282,13 @@ class Maker:
             requires = wheel_requires(os.path.join(self.path, vllm))
             installed["vllm"] = distributions.Distribution("vllm", installed["vllm"].version, "", requires=requires)
         choice = flashinfer_policy.select(self.params["flashinfer"], installed, self.params["flashinfer_default"])
+        required = self.params["require_companions"]
         request = package_plan.Request(
-            requirements=[choice.requirement],
-            optional=choice.companions,
-            protect=["all"],
+            requirements=[choice.requirement, *(choice.companions if required else [])],
+            optional=[] if required else choice.companions,
+            protect=self.params["protect"],
             cuda_major=self.params["cuda_major"],
+            allow=self.params["allow_cuda"],
         )
         plan = package_plan.make(planner, request, installed, [])
         self.left_out += [{"what": row["requirement"], "reason": row["reason"]} for row in plan.left_out]
@@ -378,6 +394,9 @@ def main() -> None:
             "flashinfer": {"type": "str", "default": "auto"},
             "flashinfer_default": {"type": "str", "required": True},
             "cuda_major": {"type": "int", "default": 12},
+            "protect": {"type": "list", "elements": "str", "default": ["all"]},
+            "allow_cuda": {"type": "list", "elements": "str", "default": []},
+            "require_companions": {"type": "bool", "default": False},
             "kernel_packs": {"type": "path"},
             "sources": {"type": "dict", "default": {}},
             "conda_installer": {"type": "str", "default": ""},

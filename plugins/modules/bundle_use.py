@@ -79,6 +79,14 @@ flashinfer_source:
   description: Path of FlashInfer's source archive on the control node. Empty where the bundle has none.
   returned: success
   type: str
+conda_installer:
+  description: Path of conda's installer on the control node. Empty where the bundle has none.
+  returned: success
+  type: str
+conda_installer_checksum:
+  description: Its checksum, as C(sha256:) and 64 digits.
+  returned: success
+  type: str
 problems:
   description: What is wrong with the bundle, one sentence each.
   returned: failure

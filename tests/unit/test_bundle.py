@@ -98,6 +98,33 @@ def test_a_manifest_that_leads_out_of_the_folder_is_refused(made: Path, name: st
         bundle.parse(json.dumps(manifest))
 
 
+@pytest.mark.parametrize("key", ["flashinfer_lock", "flashinfer_source", "conda_installer"])
+@pytest.mark.parametrize("path", ["../../../../etc/passwd", "/etc/passwd", "locks/other.txt"])
+def test_what_the_manifest_points_at_is_one_of_its_files(made: Path, key: str, path: str) -> None:
+    manifest = {**json.loads((made / bundle.MANIFEST).read_text()), key: path}
+    with pytest.raises(bundle.Unusable, match=f"expected in {key} one of its files, found {path}"):
+        bundle.parse(json.dumps(manifest))
+
+
+def test_the_bundle_is_planned_under_the_operators_guards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list = []
+
+    def plan(_planner: object, request: object, *_rest: object) -> object:
+        asked.append(request)
+        raise bundle.Unusable("far enough")
+
+    monkeypatch.setattr(module.package_plan, "make", plan)
+    (tmp_path / "lock.txt").write_text("torch==2.8.0\n")
+    settings = {"protect": ["torch"], "allow_cuda": ["cuda-tile"], "require_companions": True, "cuda_major": 12}
+    params = {"path": str(tmp_path), "baseline_lock": str(tmp_path / "lock.txt"), "sources": {}, **settings}
+    maker = module.Maker({**params, "flashinfer": "0.6.13", "flashinfer_default": "0.3.1"}, str(tmp_path))
+    with pytest.raises(bundle.Unusable, match="far enough"):
+        maker.flashinfer(None)
+    (request,) = asked
+    assert (request.protect, request.allow, request.optional) == (["torch"], ["cuda-tile"], [])
+    assert "flashinfer-cubin==0.6.13" in request.requirements
+
+
 def test_a_folder_without_manifest_is_not_finished(tmp_path: Path) -> None:
     with pytest.raises(bundle.Unusable, match="expected a finished bundle"):
         bundle.read(str(tmp_path))
@@ -226,6 +253,7 @@ def test_a_host_gets_what_it_has_not_got_once(made: Path, tmp_path_factory: pyte
     result = third.run(task_vars={})
     assert (result["changed"], result["present"], third.sent) == (False, True, [])
     assert result["locks"] == {"flashinfer": str(made / "locks/flashinfer-0.3.1.txt")}
+    assert (result["conda_installer"], result["conda_installer_checksum"]) == ("", "")
     assert result["flashinfer_source"] == str(made / "source/flashinfer_python-0.3.1.tar.gz")
 
 
@@ -247,3 +275,14 @@ def test_a_path_that_uv_would_take_for_two_is_refused(made: Path) -> None:
     spaced = made.parent / f"{made.name} two"
     made.rename(spaced)
     assert "without spaces" in FakeHost(spaced, spaced).run(task_vars={})["msg"]
+
+
+def test_condas_installer_is_told_with_its_checksum(made: Path) -> None:
+    manifest = json.loads((made / bundle.MANIFEST).read_text())
+    manifest["files"]["conda/m.sh"] = {"size": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+    (made / "conda").mkdir()
+    (made / "conda/m.sh").write_bytes(b"x")
+    (made / bundle.MANIFEST).write_text(json.dumps({**manifest, "conda_installer": "conda/m.sh"}))
+    result = FakeHost(made, made).run(task_vars={})
+    assert result["conda_installer"] == str(made / "conda/m.sh")
+    assert result["conda_installer_checksum"] == f"sha256:{hashlib.sha256(b'x').hexdigest()}"
