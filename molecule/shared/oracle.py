@@ -22,6 +22,7 @@ import stat
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,37 @@ def check_method(expected: dict[str, Any]) -> Iterator[str]:
             yield f"the attempt {row} does not say {said!r}"
 
 
+def check_needs(expected: dict[str, Any]) -> Iterator[str]:
+    """Only the method that takes FlashInfer alone tells of each declared need whether it is met."""
+    told = {row["name"]: row["status"] for row in json.loads(Path(expected["evidence"]).read_text())["needs"]}
+    if told != expected["needs"]:
+        yield f"expected the needs {expected['needs']}, the evidence has {told}"
+
+
+def check_wheel(expected: dict[str, Any]) -> Iterator[str]:
+    """What was built from source is what is installed, file by file; nothing else claims to have been built."""
+    record = json.loads(Path(expected["prefix"], "etc/ocrfleet/flashinfer.json").read_text())
+    evidence = json.loads(Path(expected["evidence"]).read_text())
+    sums = {record.get("wheel_sha256"), evidence["wheel"].get("sha256")}
+    if expected["method"] != "source":
+        if sums != {None}:
+            yield f"the method is {expected['method']}, and a wheel is said to have been built: {sums}"
+        return
+    wheels = sorted(Path(expected["prefix"]).parents[1].glob("wheelhouse/*/*.whl"))
+    if len(wheels) != 1 or sums != {hashlib.sha256(wheels[0].read_bytes()).hexdigest()}:
+        yield f"expected one wheel with the checksum that record and evidence tell, {sums}; found {wheels}"
+        return
+    if not str(evidence["wheel"].get("torch", "")).startswith(expected["torch"]["version"].partition("+")[0]):
+        yield f"the wheel's provenance does not tell what it was built against: {evidence['wheel']}"
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        for name in wheel.namelist():
+            path = Path(site_packages(), name)
+            if name.endswith("/RECORD") or ".data/" in name or name.endswith("/"):
+                continue
+            if not path.is_file() or path.read_bytes() != wheel.read(name):
+                yield f"{path} is not the file of {wheels[0]}"
+
+
 CHECKS = (
     check_prefix,
     check_torch,
@@ -195,6 +227,8 @@ CHECKS = (
     check_baseline,
     check_evidence,
     check_method,
+    check_needs,
+    check_wheel,
 )
 
 
