@@ -19,7 +19,6 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
-from packaging.version import InvalidVersion, Version
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
@@ -82,6 +81,8 @@ def wrong_values(values: dict, specs: dict[str, dict]) -> list[str]:
 
 def wrong_releases(values: dict) -> list[str]:
     """One sentence for each version of FlashInfer that is none, or not written as the index writes its releases."""
+    from packaging.version import InvalidVersion, Version  # ansible-core needs it too, so it is there
+
     sentences = []
     for name in ("fi_version", "flashinfer_default_version"):
         given = str(values.get(name, ""))

@@ -18,9 +18,11 @@ description:
   - Compares the environment with the baseline and with what the last change is recorded to have brought, and refuses
     where something else would be undone.
   - Reads files only; no Python of the environment is started, and nothing is changed.
-extends_documentation_fragment:
-  - ocrfleet.gpu_stack.environment
 options:
+  environment:
+    description: Prefix of the Python environment, made by conda or by venv.
+    type: path
+    required: true
   baseline:
     description: The tree of the kept baseline.
     type: path
