@@ -34,7 +34,7 @@ WITH_IT = ("setuptools==84.2.1", "packaging==26.3")
 VARYING = (
     (r"127\.0\.0\.1:\d+", "INDEX"),
     (r"(?<=package in )\d+m?s", "TIME"),
-    (r"(?<=Using Python )\S+", "PYTHON"),
+    (r"(?<=Using CPython )\S+", "PYTHON"),
     (r"(?<=Computed:\n           sha256:)\w+", "FOUND"),
     (r"\d{8}T\d{6}\.\d+Z-[0-9a-f]+", "BASELINE"),
     (r"lib/python3\.\d+/site-packages", "SITE"),

@@ -203,8 +203,8 @@ ROWS: list[tuple[str, Callable[[LightHosts, str], dict], str, str]] = [
     (
         "a-wheel-of-another-hash-than-the-lock-says",
         lambda hosts, _index: lock(hosts),
-        "Ask for FlashInfer, to install it: TOOLS/uv ended with exit code 1\nUsing Python PYTHON environment at: "
-        "ENVIRONMENT\nResolved 1 package in TIME\nerror: Failed to download `flashinfer-python==0.3.1`\n"
+        "Ask for FlashInfer, to install it: TOOLS/uv ended with exit code 1\nUsing CPython PYTHON interpreter "
+        "at: ENVIRONMENT/bin/python\nResolved 1 package in TIME\nerror: Failed to download `flashinfer-python==0.3.1`\n"
         "  cause: Hash mismatch for `flashinfer-python==0.3.1`\n         Expected:\n"
         f"           sha256:{NO_HASH}\n         Computed:\n           sha256:FOUND",
         PROVEN,
