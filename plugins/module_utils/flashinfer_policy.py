@@ -90,6 +90,11 @@ def installed_by(tree: str, version: str) -> dict:
     return {key: written[key] for key in written if key != "packages"} if written.get("version") == version else {}
 
 
+def method(tree: str) -> str:
+    """The method that FlashInfer came by, as the role wrote it; "" where it wrote nothing."""
+    return str(_written(tree).get("method", ""))
+
+
 def brought(tree: str) -> dict[str, str | None]:
     """The packages that came or moved with FlashInfer, by version (None for one that went), as the role wrote them."""
     packages = _written(tree).get("packages")

@@ -834,6 +834,8 @@ class Transaction(StateFolder):
             try:
                 if record["state"] in OPEN_STATES:
                     changed = True
+                    if on_demand:
+                        record["on_demand"] = True  # asked for again it leads no step further
                     if record["state"] != "promoting" or not self._exchanged(record, meta):
                         self._end(record, owner)
                 if not self._holds_baseline(self.environment, meta):

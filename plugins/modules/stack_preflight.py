@@ -194,6 +194,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     cuda_toolkits,
     distributions,
     driver,
+    flashinfer_policy,
     gpu_presence,
     machine,
     machine_table,
@@ -378,6 +379,10 @@ def why_not_converged(evidence: dict | None, spec_hash: str, prefix: str) -> str
         return "the earlier run did not end verified"
     if evidence.get("fingerprint") != distributions.fingerprint(prefix):
         return "the environment's packages are not those of the earlier run"
+    # Another method may bring the very same packages, and a return leaves the later run's evidence.
+    method = flashinfer_policy.method(prefix)
+    if method and method != evidence.get("method"):
+        return f"FlashInfer is there by {method}, in the earlier run it came by {evidence.get('method')}"
     damaged = distributions.damaged(prefix)
     if damaged:
         return f"damaged: {damaged[0].name}, {damaged[0].problems[0]}"

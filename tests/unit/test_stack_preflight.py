@@ -7,7 +7,13 @@ import json
 import os
 
 import pytest
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, machine, machine_table, nvidia
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    distributions,
+    flashinfer_policy,
+    machine,
+    machine_table,
+    nvidia,
+)
 from ansible_collections.ocrfleet.gpu_stack.plugins.modules import stack_preflight
 from made_environment import SITE, make_environment
 
@@ -86,12 +92,20 @@ def test_the_state_of_a_prefix_is_told_apart(tmp_path):
     assert machine.environment_state(str(tmp_path / "none"))["state"] == "absent"
 
 
+def came_by(tree, method):
+    record = tree / flashinfer_policy.RECORD
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps({"method": method, "version": "0.3.1"}))
+
+
 @pytest.fixture
 def converged(tmp_path):
     tree = make_environment(tmp_path / "env")
     reports = tmp_path / "reports"
     reports.mkdir()
     evidence = {"spec_hash": "h", "result": "verified", "fingerprint": distributions.fingerprint(str(tree))}
+    evidence["method"] = "constrained"
+    came_by(tree, "constrained")
     (reports / "evidence.json").write_text(json.dumps(evidence))
     return tree, reports
 
@@ -116,6 +130,8 @@ def test_a_machine_that_has_it_all_is_converged(converged):
             lambda tree, reports: (tree / SITE / "tool-1.0.dist-info/RECORD").write_text(""),
             "are not those of the earlier",
         ),
+        # A return to the result of another method leaves the later run's evidence, and the same packages.
+        (lambda tree, _reports: came_by(tree, "pypi"), "is there by pypi, in the earlier run it came by constrained"),
     ],
 )
 def test_anything_else_is_work_to_do(converged, harm, said):

@@ -828,6 +828,15 @@ def test_the_way_back_leads_past_a_run_that_failed(bench: Bench, taken_back: str
     assert bench.is_baseline()
 
 
+def test_a_return_that_ends_a_killed_run_leads_no_step_further_when_asked_for_again(bench: Bench) -> None:
+    convert(bench)
+    bench.work(owner=LATER).begin()
+    for pid in (12, 13):
+        bench.work(owner={**RUN, "pid": pid}, takeover=True).restore()
+        assert bench.is_result()
+    assert bench.work(owner={**RUN, "pid": 14}).plan("restore") == []
+
+
 def test_a_result_is_not_kept_for_a_run_that_never_promoted(bench: Bench) -> None:
     convert(bench)
     bench.work(owner=LATER).begin()
