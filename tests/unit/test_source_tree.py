@@ -59,37 +59,9 @@ def test_a_ref_that_is_not_there_is_told(tmp_path):
         source_tree.checkout(f"file://{tmp_path}/origin", "v9", str(tmp_path / "tree"), 60)
 
 
-def test_a_repository_that_asks_for_a_password_fails_at_once_and_names_no_secret(tmp_path, monkeypatch):
-    class Locked(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", 'Basic realm="x"')
-            self.end_headers()
-
-        def log_message(self, *_arguments):
-            pass
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Locked)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    # Would be asked, and wait, where the user has one.
-    (tmp_path / "ask").write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\n")
-    (tmp_path / "ask").chmod(0o755)
-    monkeypatch.setenv("GIT_ASKPASS", str(tmp_path / "ask"))
-    url = f"http://ocr:hunter2@127.0.0.1:{server.server_port}/x.git"
-    try:
-        with pytest.raises(source_tree.Refused, match="without being asked for a password") as refusal:
-            source_tree.checkout(url.replace("ocr:hunter2@", ""), "v1", str(tmp_path / "tree"), 20)
-        assert "did not end" not in str(refusal.value)
-        with pytest.raises(source_tree.Refused) as refusal:
-            source_tree.checkout(url, "v1", str(tmp_path / "other"), 20)
-        assert "hunter2" not in str(refusal.value) and "did not end" not in str(refusal.value)
-        assert not (tmp_path / "asked").exists()
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def test_a_password_reaches_the_host_and_no_command_line(tmp_path, monkeypatch):
+@pytest.fixture
+def locked():
+    """A server that asks for a password, whatever it gets: its port, and what it was given each time."""
     asked = []
 
     class Locked(http.server.BaseHTTPRequestHandler):
@@ -104,14 +76,33 @@ def test_a_password_reaches_the_host_and_no_command_line(tmp_path, monkeypatch):
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Locked)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("GIT_TRACE", str(tmp_path / "trace"))  # every command that git runs
     try:
-        with pytest.raises(source_tree.Refused, match="Authentication failed"):
-            url = f"http://ocr:hunter2@x@127.0.0.1:{server.server_port}/x.git"
-            source_tree.checkout(url, "v1", str(tmp_path / "tree"), 20)
+        yield server.server_port, asked
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_repository_that_asks_for_a_password_fails_at_once_and_names_no_secret(tmp_path, monkeypatch, locked):
+    # Would be asked, and wait, where the user has one.
+    (tmp_path / "ask").write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\n")
+    (tmp_path / "ask").chmod(0o755)
+    monkeypatch.setenv("GIT_ASKPASS", str(tmp_path / "ask"))
+    url = f"http://ocr:hunter2@127.0.0.1:{locked[0]}/x.git"
+    with pytest.raises(source_tree.Refused, match="without being asked for a password") as refusal:
+        source_tree.checkout(url.replace("ocr:hunter2@", ""), "v1", str(tmp_path / "tree"), 20)
+    assert "did not end" not in str(refusal.value)
+    with pytest.raises(source_tree.Refused) as refusal:
+        source_tree.checkout(url, "v1", str(tmp_path / "other"), 20)
+    assert "hunter2" not in str(refusal.value) and "did not end" not in str(refusal.value)
+    assert not (tmp_path / "asked").exists()
+
+
+def test_a_password_reaches_the_host_and_no_command_line(tmp_path, monkeypatch, locked):
+    port, asked = locked
+    monkeypatch.setenv("GIT_TRACE", str(tmp_path / "trace"))  # every command that git runs
+    with pytest.raises(source_tree.Refused, match="Authentication failed"):
+        source_tree.checkout(f"http://ocr:hunter2@x@127.0.0.1:{port}/x.git", "v1", str(tmp_path / "tree"), 20)
     assert base64.b64encode(b"ocr:hunter2@x").decode() in str(asked)
     trace = (tmp_path / "trace").read_text()
     assert "remote-http" in trace and "hunter2" not in trace
