@@ -16,7 +16,6 @@ compatibility.py page
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
 import os
 import re
@@ -24,7 +23,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (  # noq
     cuda_guard,
     distributions,
     flashinfer_install,
+    inventory,
     needs,
     package_plan,
     source_tree,
@@ -61,7 +62,7 @@ PACKAGE = "flashinfer-python"
 CUDA = 12
 NVCC = "12.8"  # the stack's; what another one does not compile says nothing of the release
 FITS = "0.3.1"  # beside which a package of another CUDA major version is looked at
-UV = shutil.which("uv") or "uv"
+UV = shutil.which("uv") or ""
 LIMIT = 900.0  # seconds, for one call
 VERSIONS = (
     *("0.2.5", "0.2.9", "0.3.0", "0.3.1", "0.4.0", "0.4.1", "0.5.0", "0.5.3", "0.6.0", "0.6.13", "0.6.18.post1"),
@@ -173,10 +174,10 @@ def anyway(uv: Uv, request: package_plan.Request, unmet: list[str]) -> tuple[pac
     return plan, [row for row in added(plan) if row.split()[0] in instead] if plan else []
 
 
-def measure(baseline: Path, work: Path, version: str) -> dict[str, Any]:
-    """Everything that is found out about one release."""
-    began = time.monotonic()
-    tree, folder = work / f"tree-{version}", work / f"request-{version}"
+@contextmanager
+def copied(baseline: Path, work: Path, name: str) -> Iterator[tuple[Path, Path, Uv]]:
+    """A hard-linked copy of the baseline, a folder for requests, and uv for the copy; gone afterwards."""
+    tree, folder = work / f"tree-{name}", work / f"request-{name}"
     for path in (tree, folder):
         shutil.rmtree(path, ignore_errors=True)
     folder.mkdir()
@@ -185,29 +186,38 @@ def measure(baseline: Path, work: Path, version: str) -> dict[str, Any]:
     uv = Uv(UV, stage, Sources(), str(folder), LIMIT, no_build_isolation=(PACKAGE,))
     uv.looking = stage.guarded()
     uv.cache = os.environ.get("UV_CACHE_DIR", "")
-    wanted = [f"{PACKAGE}=={version}"]
-    before, hurt = distributions.installed(str(tree)), [damage.name for damage in distributions.damaged(str(tree))]
-    found: dict[str, Any] = {"unguarded": tried(uv, package_plan.Request(wanted))[1]}
-    plan, found["pypi"] = tried(uv, package_plan.Request(wanted, protect=["all"], cuda_major=CUDA))
-    found["source"] = {"problem": built(uv, tree, folder, version)}
-    request = package_plan.Request(wanted, protect=["all"], cuda_major=CUDA, declared_only=True)
-    alone, found["constrained"] = tried(uv, request)
-    plan = plan or alone
-    if plan is None and found["constrained"]["unmet"]:
-        plan, found["instead"] = anyway(uv, request, found["constrained"]["unmet"])
-    if plan:
-        found["install_problem"] = install(uv, plan.pins, plan.constraints)
-        after = distributions.installed(str(tree))
-        own = after.get(PACKAGE)
-        found["declares"] = [text for text in (own.requires if own else ()) if "extra ==" not in text]
-        found["moved"] = sorted(n for n, d in before.items() if n not in after or after[n].version != d.version)
-        found["damaged"] = [d.name for d in distributions.damaged(str(tree)) if d.name not in hurt]
-        found["nvcc"] = nvcc()
-        home = folder / "home"  # its own: 0.3 keeps what it compiled under no version
-        home.mkdir()
-        found["probe"] = probe(tree, str(home), ["kernels"] if found["nvcc"] else [])
-    for path in (tree, folder):
-        shutil.rmtree(path, ignore_errors=True)
+    try:
+        yield tree, folder, uv
+    finally:
+        for path in (tree, folder):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def measure(baseline: Path, work: Path, version: str) -> dict[str, Any]:
+    """Everything that is found out about one release."""
+    began = time.monotonic()
+    with copied(baseline, work, version) as (tree, folder, uv):
+        wanted = [f"{PACKAGE}=={version}"]
+        before, hurt = distributions.installed(str(tree)), [damage.name for damage in distributions.damaged(str(tree))]
+        found: dict[str, Any] = {"unguarded": tried(uv, package_plan.Request(wanted))[1]}
+        plan, found["pypi"] = tried(uv, package_plan.Request(wanted, protect=["all"], cuda_major=CUDA))
+        found["source"] = {"problem": built(uv, tree, folder, version)}
+        request = package_plan.Request(wanted, protect=["all"], cuda_major=CUDA, declared_only=True)
+        alone, found["constrained"] = tried(uv, request)
+        plan = plan or alone
+        if plan is None and found["constrained"]["unmet"]:
+            plan, found["instead"] = anyway(uv, request, found["constrained"]["unmet"])
+        if plan:
+            found["install_problem"] = install(uv, plan.pins, plan.constraints)
+            after = distributions.installed(str(tree))
+            own = after.get(PACKAGE)
+            found["declares"] = [text for text in (own.requires if own else ()) if "extra ==" not in text]
+            found["moved"] = sorted(n for n, d in before.items() if n not in after or after[n].version != d.version)
+            found["damaged"] = [d.name for d in distributions.damaged(str(tree)) if d.name not in hurt]
+            found["nvcc"] = nvcc()
+            home = folder / "home"  # its own: 0.3 keeps what it compiled under no version
+            home.mkdir()
+            found["probe"] = probe(tree, str(home), ["kernels"] if found["nvcc"] else [])
     return {
         **json.loads(json.dumps(found).replace(str(tree), "ENVIRONMENT").replace(str(folder), "FOLDER")),
         "seconds": round(time.monotonic() - began),
@@ -220,28 +230,18 @@ def measure_foreign(baseline: Path, work: Path, name: str, version: str) -> dict
     `replaces`: whose files it overwrites; `libraries`: how many shared objects it has; `loaded`: those of them that are
     in a process that has imported torch, FlashInfer and vllm's modules for it; `problem`: why one did not import.
     """
-    tree, folder = work / f"tree-{name}", work / f"request-{name}"
-    for path in (tree, folder):
-        shutil.rmtree(path, ignore_errors=True)
-    folder.mkdir()
-    subprocess.run(["cp", "-al", "--", str(baseline), str(tree)], check=True)
-    stage = Stage(str(tree))
-    uv = Uv(UV, stage, Sources(), str(folder), LIMIT, no_build_isolation=(PACKAGE,))
-    uv.looking = stage.guarded()
-    uv.cache = os.environ.get("UV_CACHE_DIR", "")
-    request = package_plan.Request([f"{PACKAGE}=={FITS}"], protect=["all"], cuda_major=CUDA)
-    plan, said = tried(uv, request)
-    problem = install(uv, plan.pins, plan.constraints) if plan else said["problem"]
-    if not problem:
-        problem = install(uv, [f"{name}=={version}"], [])
-    files = {one: recorded(found.path) for one, found in distributions.installed(str(tree)).items()}
-    own = files.pop(name, set())
-    seen = probe(tree, str(folder), ["loaded"]) if own else {}
-    failed = [row for row in (seen.get("flashinfer", {}).get("problem"), *seen.get("vllm", {}).values()) if row]
-    site = distributions.site_packages(str(tree))[0]
-    loaded = {os.path.relpath(tree / path, site) for path in seen.get("loaded", [])}
-    for path in (tree, folder):
-        shutil.rmtree(path, ignore_errors=True)
+    with copied(baseline, work, name) as (tree, folder, uv):
+        request = package_plan.Request([f"{PACKAGE}=={FITS}"], protect=["all"], cuda_major=CUDA)
+        plan, said = tried(uv, request)
+        problem = install(uv, plan.pins, plan.constraints) if plan else said["problem"]
+        if not problem:
+            problem = install(uv, [f"{name}=={version}"], [])
+        files = {one: recorded(found.path) for one, found in distributions.installed(str(tree)).items()}
+        own = files.pop(name, set())
+        seen = probe(tree, str(folder), ["loaded"]) if own else {}
+        failed = [row for row in (seen.get("flashinfer", {}).get("problem"), *seen.get("vllm", {}).values()) if row]
+        site = distributions.site_packages(str(tree))[0]
+        loaded = {os.path.relpath(tree / path, site) for path in seen.get("loaded", [])}
     return {
         "version": version,
         "problem": problem or seen.get("problem", "") or next(iter(failed), ""),
@@ -253,7 +253,8 @@ def measure_foreign(baseline: Path, work: Path, name: str, version: str) -> dict
 
 def recorded(metadata: str) -> set[str]:
     """The files of a distribution, relative to its site-packages."""
-    return {str(path) for path in importlib.metadata.PathDistribution(Path(metadata)).files or ()}
+    record = os.path.join(metadata, "RECORD")
+    return {path for path, _digest in inventory.record_rows(record)} if os.path.isfile(record) else set()
 
 
 def foreign_packages(releases: dict[str, Any]) -> dict[str, str]:
@@ -284,7 +285,7 @@ def measure_all(baseline: Path, work: Path, versions: list[str]) -> None:
         raise SystemExit(
             f"compatibility: expected the stack without {PACKAGE} at {baseline}, found another environment"
         )
-    if not shutil.which("uv"):
+    if not UV:
         raise SystemExit("compatibility: expected uv on PATH, found none; `make compatibility` has it there")
     work.mkdir(parents=True, exist_ok=True)
     for version in versions:

@@ -134,15 +134,6 @@ def versions(tree: str) -> dict[str, str]:
     return {name: distribution.version for name, distribution in installed(tree).items()}
 
 
-def record_rows(record: str) -> list[list[str]]:
-    """The rows of a RECORD: path from site-packages, hash, size. [] where it cannot be read."""
-    try:
-        with open(record, encoding="utf-8", newline="") as file:
-            return [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return []
-
-
 def _check_record(site: str, record: str, conda: bool) -> list[str]:
     problems = []
     try:

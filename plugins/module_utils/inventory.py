@@ -193,8 +193,11 @@ def differences(expected: dict[str, Entry], found: dict[str, Entry]) -> list[str
     return sorted(told, key=lambda line: line.split(": ", 1)[0])
 
 
-def _rows(record: str) -> Iterator[tuple[str, str]]:
-    # Garbage in a RECORD is told by `distributions.damaged`.
+def record_rows(record: str) -> Iterator[tuple[str, str]]:
+    """The files that a RECORD lists, as it names them, each with its hash or "".
+
+    What is no CSV ends the list; `distributions.damaged` tells that.
+    """
     with contextlib.suppress(csv.Error), open(record, encoding="utf-8", errors="surrogateescape", newline="") as file:
         for row in csv.reader(file):
             if row:
@@ -210,7 +213,7 @@ def recorded(tree: str) -> dict[str, str]:
     for site in distributions.site_packages(tree):
         base = os.path.relpath(site, tree)
         for record in glob.glob(os.path.join(glob.escape(site), "*.dist-info", "RECORD")):
-            for name, value in _rows(record):
+            for name, value in record_rows(record):
                 path = os.path.join(base, name)
                 if ".." in name:
                     path = os.path.normpath(path)
@@ -232,7 +235,7 @@ def owners(tree: str, paths: list[str]) -> list[str]:
     for site in distributions.site_packages(tree):
         base = os.path.relpath(site, tree)
         for record in glob.glob(os.path.join(glob.escape(site), "*.dist-info", "RECORD")):
-            names = {os.path.normpath(os.path.join(base, name)) for name, _digest in _rows(record)}
+            names = {os.path.normpath(os.path.join(base, name)) for name, _digest in record_rows(record)}
             names.add(os.path.relpath(record, tree))
             if names & wanted:
                 folder = os.path.basename(os.path.dirname(record))

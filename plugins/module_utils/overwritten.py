@@ -9,13 +9,11 @@ file with the same contents is harmless: the wheels of a namespace share its `__
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, inventory
 
 _State = tuple[int, int, int]
 
@@ -43,9 +41,9 @@ def _recorded(tree: str, names: Iterable[str]) -> list[tuple[str, str, str]]:
     rows = []
     for name in names:
         folder = installed[name].path
-        for row in distributions.record_rows(os.path.join(folder, "RECORD")):
-            path = os.path.normpath(os.path.join(os.path.dirname(folder), row[0]))
-            rows.append((name, path, row[1] if len(row) > 1 else ""))
+        record = os.path.join(folder, "RECORD")
+        for listed, digest in inventory.record_rows(record) if os.path.isfile(record) else ():
+            rows.append((name, os.path.normpath(os.path.join(os.path.dirname(folder), listed)), digest))
     return rows
 
 
@@ -60,12 +58,8 @@ def take(tree: str, names: Iterable[str]) -> dict[str, Owned]:
 
 
 def _same_contents(path: str, digest: str) -> bool:
-    algorithm, _equals, expected = digest.partition("=")
-    if algorithm != "sha256":
-        return False
-    with open(path, "rb") as file:
-        computed = hashlib.sha256(file.read()).digest()
-    return base64.urlsafe_b64encode(computed).rstrip(b"=").decode() == expected
+    # A file without a hash is what it was by its state alone.
+    return digest.startswith("sha256=") and not inventory.wrong_contents("", {path: digest})
 
 
 def told(tree: str, before: dict[str, Owned], came: Iterable[str]) -> list[str]:
@@ -78,5 +72,5 @@ def told(tree: str, before: dict[str, Owned], came: Iterable[str]) -> list[str]:
         f"{os.path.relpath(path, tree)} of {before[path].distribution} was written over by "
         f"{wrote.get(path, 'something in the installation')}"
         for path in changed
-        if not os.path.isfile(path) or not _same_contents(path, before[path].digest)
+        if not _same_contents(path, before[path].digest)
     ]
