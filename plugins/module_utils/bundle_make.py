@@ -58,7 +58,7 @@ def locked_hashes(lock: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     name = ""
     for line in lock.splitlines():
-        pin = re.match(r"([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?==", line)
+        pin = re.match(package_plan.PINNED, line)
         name = canonical(pin[1]) if pin else name
         found.setdefault(name, set()).update(re.findall(r"--hash=sha256:([0-9a-f]{64})", line))
     return found

@@ -21,6 +21,9 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import Chang
 # Each round excludes at least one more package; real requests settle in two.
 _GUARD_ROUNDS = 8
 
+# A pin's name, with extras or without, up to its version.
+PINNED = r"([A-Za-z0-9][\w.-]*)(?:\[[^\]\n]*\])?=="
+
 _WHOLE = (
     "Expected a lock that holds all that its packages declare and the environment does not have; make it anew, on a "
     "host with the same baseline"
@@ -118,7 +121,7 @@ def protected(installed: dict[str, Distribution], protect: list[str]) -> dict[st
 
 def locked_versions(lock: str) -> dict[str, str]:
     """Name and version of each pin of a requirements text; what an extra brings has a pin of its own there."""
-    pins = re.findall(r"^([A-Za-z0-9][\w.-]*)(?:\[[^\]\n]*\])?==([^\s;\\]+)", lock, re.MULTILINE)
+    pins = re.findall(rf"^{PINNED}([^\s;\\]+)", lock, re.MULTILINE)
     return {canonical(name): version for name, version in pins}
 
 
