@@ -381,8 +381,9 @@ def why_not_converged(evidence: dict | None, spec_hash: str, prefix: str) -> str
         return "the environment's packages are not those of the earlier run"
     # Another method may bring the very same packages, and a return leaves the later run's evidence.
     method = flashinfer_policy.method(prefix)
-    if method and method != evidence.get("method"):
-        return f"FlashInfer is there by {method}, in the earlier run it came by {evidence.get('method')}"
+    earlier = str(evidence.get("method")).removeprefix("auto: ")
+    if method and method != earlier:
+        return f"FlashInfer is there by {method}, in the earlier run it came by {earlier}"
     damaged = distributions.damaged(prefix)
     if damaged:
         return f"damaged: {damaged[0].name}, {damaged[0].problems[0]}"

@@ -114,7 +114,10 @@ def why(tree, reports, spec_hash="h"):
     return stack_preflight.why_not_converged(stack_preflight.read_evidence(str(reports)), spec_hash, str(tree))
 
 
-def test_a_machine_that_has_it_all_is_converged(converged):
+@pytest.mark.parametrize("method", ["constrained", "auto: constrained"])
+def test_a_machine_that_has_it_all_is_converged(converged, method):
+    evidence = converged[1] / "evidence.json"
+    evidence.write_text(json.dumps({**json.loads(evidence.read_text()), "method": method}))
     assert why(*converged) == ""
 
 
