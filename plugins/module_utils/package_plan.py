@@ -448,7 +448,10 @@ def _moved_text(moved: list[Change], requirements: list[str], why: str, by: dict
 
     listed = ", ".join(map(row, moved))
     text = f"Refused: installing {', '.join(requirements)} would move protected packages: {listed or 'see below'}."
-    return text + (f" Why: {why}" if why else "")
+    return (
+        f"{text}{f' Why: {why}' if why else ''} Take a release whose needs are met here (fi_version: auto), or leave "
+        "what may move out of protect (flashinfer_protect)."
+    )
 
 
 def _unmet_text(unmet: list[Need], requirements: list[str]) -> str:
@@ -465,5 +468,6 @@ def _foreign_text(excluded: list[dict], requirements: list[str], request: Reques
     listed = ", ".join(f"{row['name']} {row['version']} (CUDA {row['cuda_major']})" for row in excluded)
     return (
         f"Refused: {', '.join(requirements)} cannot be installed without packages of another CUDA major version than "
-        f"{request.cuda_major}: {listed}. Why: {why}"
+        f"{request.cuda_major}: {listed}. Why: {why.rstrip('.')}. Take another release (fi_version: auto), or accept "
+        "by name what does no harm, in allow_cuda (flashinfer_allow_cuda)."
     )

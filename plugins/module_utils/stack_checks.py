@@ -251,7 +251,7 @@ class Checks:
             found = self._version(companion)
             seen[companion] = found
             if found is not None and public(found) != public(installed or ""):
-                wrong.append(f"{companion} is {found}, it must match {name} {installed}")
+                wrong.append(f"{companion} is {found}, it must match {name} {installed}: install that, or none")
         return (FAILED, "; ".join(wrong), seen) if wrong else (PASSED, "", seen)
 
     def _ask_flashinfer(self, item: dict) -> show_config.ShowConfig:

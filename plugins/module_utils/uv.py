@@ -25,6 +25,11 @@ _NO_VERSION = re.compile(
     r"there (?:is|are) no versions? of \S+|\S+ was not found in the (?:package registry|provided package locations)"
 )
 
+_OTHER_FILE = (
+    "Expected the file that the lock names, found another of the same name. Find out which of the two is its maker's "
+    "before anything else; then correct the source that has the other, or make the lock anew."
+)
+
 
 class Unsatisfiable(Exception):
     """No set of versions satisfies the request; the text is uv's explanation."""
@@ -137,7 +142,8 @@ class Uv:
         # uv ends with 1 when the resolver finds no solution, and with 2 for everything else.
         if result.rc == 1 and "No solution found" in result.stderr:
             raise Unsatisfiable(_explanation(result.stderr))
-        raise Failed(result.outcome())
+        advice = f"\n{_OTHER_FILE}" if "Hash mismatch" in result.stderr else ""
+        raise Failed(result.outcome() + advice)
 
     def _build_flags(self) -> list[str]:
         return [flag for name in self.no_build_isolation for flag in ("--no-build-isolation-package", name)]

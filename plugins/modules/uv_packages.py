@@ -427,7 +427,10 @@ def main() -> None:
         module.fail_json(reason="refused", msg=str(refusal), offending=refusal.offending, needs=found)
     except Unsatisfiable as explanation:
         module.fail_json(
-            reason="unsatisfiable", msg=f"No versions satisfy {', '.join(params['requirements'])}: {explanation}"
+            reason="unsatisfiable",
+            msg=f"No versions satisfy {', '.join(params['requirements'])}: {explanation} Ask for versions that exist "
+            "and go together (fi_version), or name a source that has what is missing (stack_default_index, "
+            "stack_find_links).",
         )
     except (Failed, needs.Unreadable) as failure:
         module.fail_json(reason="failed", msg=str(failure))

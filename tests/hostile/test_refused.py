@@ -28,11 +28,15 @@ FETCH = light_hosts.REPOSITORY / "molecule/source/fetch.py"
 
 PLAN = "Ask for FlashInfer, to plan it: "
 BUILD = "Build from source, or take the wheel that is built already: "
+GO_TOGETHER = (
+    " Ask for versions that exist and go together (fi_version), or name a source that has what is missing "
+    "(stack_default_index, stack_find_links)."
+)
 NO_TVM = (
     "No versions satisfy flashinfer-python==0.4.1: Because there is no version of apache-tvm-ffi==0.1.0b15 and "
     "flashinfer-python==0.4.1 depends on apache-tvm-ffi==0.1.0b15, we can conclude that flashinfer-python==0.4.1 "
     "cannot be used. And because the request asks for flashinfer-python==0.4.1, we can conclude that your requirements "
-    "are unsatisfiable."
+    f"are unsatisfiable.{GO_TOGETHER}"
 )
 NO_BUILD = (
     "the source's build asks for what the environment does not have: apache-tvm-ffi==0.1.0b15 (found none). It is "
@@ -134,7 +138,8 @@ ROWS: list[tuple[str, Callable[[LightHosts, str], dict], str, str]] = [
         lambda hosts, _index: {"fi_version": "99.0.0"},
         PLAN
         + "No versions satisfy flashinfer-python==99.0.0: Because there is no version of flashinfer-python==99.0.0 and "
-        "the request asks for flashinfer-python==99.0.0, we can conclude that your requirements are unsatisfiable.",
+        "the request asks for flashinfer-python==99.0.0, we can conclude that your requirements are unsatisfiable."
+        + GO_TOGETHER,
         UNTOUCHED,
     ),
     (
@@ -147,7 +152,8 @@ ROWS: list[tuple[str, Callable[[LightHosts, str], dict], str, str]] = [
         + "Refused: installing flashinfer-python==0.2.5 would move protected packages: torch 2.8.0 -> 2.7.1 (required "
         "by flashinfer-python). Why: Because flashinfer-python==0.2.5 depends on torch==2.7.* and torch==2.8.0, we can "
         "conclude that flashinfer-python==0.2.5 cannot be used. And because the request asks for "
-        "flashinfer-python==0.2.5, we can conclude that your requirements are unsatisfiable.",
+        "flashinfer-python==0.2.5, we can conclude that your requirements are unsatisfiable. Take a release whose "
+        "needs are met here (fi_version: auto), or leave what may move out of protect (flashinfer_protect).",
         UNTOUCHED,
     ),
     ("0.4.1-by-pypi", lambda hosts, _index: {"fi_method": "pypi", **source_0_4_1(hosts)}, PLAN + NO_TVM, UNTOUCHED),
@@ -177,7 +183,7 @@ ROWS: list[tuple[str, Callable[[LightHosts, str], dict], str, str]] = [
             **release(hosts, "cubin", FLASHINFER, ("flashinfer_cubin", "0.6.13", "", {"flashinfer_cubin/x": ""})),
         },
         "Fail when an item failed: The stack at ENVIRONMENT is not in order: FlashInfer imports (flashinfer): "
-        "flashinfer-cubin is 0.6.13, it must match flashinfer-python 0.3.1",
+        "flashinfer-cubin is 0.6.13, it must match flashinfer-python 0.3.1: install that, or none",
         PROVEN,
     ),
     (
@@ -206,7 +212,9 @@ ROWS: list[tuple[str, Callable[[LightHosts, str], dict], str, str]] = [
         "Ask for FlashInfer, to install it: TOOLS/uv ended with exit code 1\nUsing CPython PYTHON interpreter "
         "at: ENVIRONMENT/bin/python\nResolved 1 package in TIME\nerror: Failed to download `flashinfer-python==0.3.1`\n"
         "  cause: Hash mismatch for `flashinfer-python==0.3.1`\n         Expected:\n"
-        f"           sha256:{NO_HASH}\n         Computed:\n           sha256:FOUND",
+        f"           sha256:{NO_HASH}\n         Computed:\n           sha256:FOUND\n"
+        "Expected the file that the lock names, found another of the same name. Find out which of the two is its "
+        "maker's before anything else; then correct the source that has the other, or make the lock anew.",
         PROVEN,
     ),
     (
@@ -231,7 +239,7 @@ ROWS: list[tuple[str, Callable[[LightHosts, str], dict], str, str]] = [
         PLAN + "No versions satisfy flashinfer-python==0.3.1, flashinfer-cubin==0.3.1, flashinfer-jit-cache==0.3.1: "
         "Because only torch<=NEWEST is available and all versions of flashinfer-jit-cache depend on torch>=99, we can "
         "conclude that all versions of flashinfer-jit-cache cannot be used. And because the request asks for "
-        "flashinfer-jit-cache==0.3.1, we can conclude that your requirements are unsatisfiable.",
+        "flashinfer-jit-cache==0.3.1, we can conclude that your requirements are unsatisfiable." + GO_TOGETHER,
         UNTOUCHED,
     ),
     (

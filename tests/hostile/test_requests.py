@@ -73,7 +73,9 @@ def moves(request: str, moved: str, both: str) -> str:
     """The refusal of a request that names another version of a protected package."""
     return (
         f"Refused: installing {request} would move protected packages: {moved}. Why: Because the request asks for "
-        f"{request} and {both}, we can conclude that your requirements are unsatisfiable."
+        f"{request} and {both}, we can conclude that your requirements are unsatisfiable. "
+        "Take a release whose needs are met here (fi_version: auto), or leave what may move out of protect "
+        "(flashinfer_protect)."
     )
 
 
