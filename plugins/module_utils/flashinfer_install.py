@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, cuda_guard, placed_kernels
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, cuda_guard, machine, placed_kernels
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Distribution
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.flashinfer_policy import COMPANIONS
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.nvidia import version_key
@@ -31,6 +31,9 @@ try:
     HAS_PACKAGING = True
 except ImportError:
     HAS_PACKAGING = False
+
+# One compiler process of FlashInfer's kernels; several at once end a machine that has less for each.
+GB_PER_JOB = 3
 
 HEADERS = ("curand.h", "cublasLt.h")
 VARIABLES = (
@@ -77,6 +80,16 @@ START_MODULE = "sampling"
 # Before this version FlashInfer asks nvcc for its version also where a compiled module is there: `gen_jit_spec` writes
 # the build file first (0.3.1; from 0.5.0 on only `JitSpec.build` does).
 PACK_WITHOUT_NVCC = "0.5"
+
+
+def jobs(cores: int, memory_gb: float | None) -> int:
+    """How many compilers may run at once."""
+    return max(1, min(cores, int(memory_gb / GB_PER_JOB) if memory_gb else cores))
+
+
+def max_jobs() -> dict[str, str]:
+    """The variable by which PyTorch's and FlashInfer's builds bound their compilers, for this machine."""
+    return {"MAX_JOBS": str(jobs(len(os.sched_getaffinity(0)), machine.memory_gb()))}
 
 
 def release(version: str) -> tuple[int, ...]:

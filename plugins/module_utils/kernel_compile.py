@@ -58,9 +58,10 @@ def build(wanted: list) -> None:
         # A pack that is placed does not count as compiled.
         jit.build_jit_specs(wanted, verbose=False, skip_prebuilt=False)
         return
-    # Each ninja would start as many compilers as there are cores, and a compiler takes gigabytes.
-    os.environ.setdefault("MAX_JOBS", str(-(-(os.cpu_count() or 1) // len(wanted))))
-    with ThreadPoolExecutor(len(wanted)) as pool:
+    # Each ninja starts MAX_JOBS compilers, and a compiler takes gigabytes: what is allowed is for all of them.
+    allowed = int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
+    os.environ["MAX_JOBS"] = str(max(1, allowed // len(wanted)))
+    with ThreadPoolExecutor(min(allowed, len(wanted))) as pool:
         for _done in pool.map(lambda spec: spec.build(verbose=False), wanted):
             pass
 

@@ -390,7 +390,8 @@ class Checks:
             file.write(smoke.program(kernel_compile))
         target = kernel_pack.compile_for(_ANY_ARCHITECTURE, self._version("flashinfer-python") or "")
         path = flashinfer_install.search_path(self.stage.environment, {**os.environ, **self.env})
-        env = {**self.probe_env, **target, "CUDA_HOME": compiler["cuda_home"], "PATH": path}
+        env = {**self.probe_env, **flashinfer_install.max_jobs(), **target}
+        env |= {"CUDA_HOME": compiler["cuda_home"], "PATH": path}
         argv = [self.stage.python, program, _ANY_ARCHITECTURE[:-1], "one"]
         result = self.stage.run(argv, timeout=item["timeout"], env=env, cwd=self.folder)
         if not result.ok:

@@ -12,19 +12,10 @@ from collections.abc import Callable, Mapping
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     commands,
     flashinfer_install,
-    machine,
     needs,
 )
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.source_tree import Refused
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
-
-# One compiler process of FlashInfer's kernels; several at once end a machine that has less for each.
-GB_PER_JOB = 3
-
-
-def jobs(cores: int, memory_gb: float | None) -> int:
-    """How many compilers may run at once."""
-    return max(1, min(cores, int(memory_gb / GB_PER_JOB) if memory_gb else cores))
 
 
 def toolchain(
@@ -61,8 +52,8 @@ def build(uv: str, environment: str, source: str, dest: str, home: str, timeout:
             f"the source's build asks for what the environment does not have: {listed}. It is built against what is "
             "installed; take a release that builds with that, or install it there first"
         )
-    count = jobs(len(os.sched_getaffinity(0)), machine.memory_gb())
-    env = {"MAX_JOBS": str(count), "PYTHONDONTWRITEBYTECODE": "1"}
+    bound = flashinfer_install.max_jobs()
+    env = {**bound, "PYTHONDONTWRITEBYTECODE": "1"}
     if home:
         env["CUDA_HOME"] = home
     command = [uv, "build", "--wheel", "--no-build-isolation", "--python", stage.python, "--out-dir", dest, source]
@@ -70,4 +61,4 @@ def build(uv: str, environment: str, source: str, dest: str, home: str, timeout:
     wheels = glob.glob(os.path.join(glob.escape(dest), "*.whl"))
     if not result.ok or len(wheels) != 1:
         raise Refused(f"the source does not build: {result.outcome()}")
-    return wheels[0], count, stage.read_only
+    return wheels[0], int(bound["MAX_JOBS"]), stage.read_only

@@ -326,7 +326,7 @@ def compiled(host: Host, timeout: int, check_mode: bool) -> dict:
         file.write(smoke.program(kernel_compile))
     architecture = host.bound_to["architecture"]
     target = kernel_pack.compile_for(architecture, host.bound_to["flashinfer"])
-    env = {**host.env, **target, "CUDA_HOME": compiler["cuda_home"]}
+    env = {**flashinfer_install.max_jobs(), **host.env, **target, "CUDA_HOME": compiler["cuda_home"]}
     argv = [host.stage.python, script, architecture[:-1]]
     if check_mode:
         # FlashInfer writes its build files when it is asked for the names.

@@ -11,7 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import kernel_compile, kernel_pack, staging
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    flashinfer_install,
+    kernel_compile,
+    kernel_pack,
+    staging,
+)
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Distribution
 from ansible_collections.ocrfleet.gpu_stack.plugins.modules import kernel_pack as module
 
@@ -47,10 +52,20 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: dict | None 
     return module.Host(Stage(str(tmp_path)), installed, env, BOUND, "", str(scratch))
 
 
+@pytest.mark.parametrize(
+    ("cores", "memory", "allowed"), [(16, 64, 16), (16, 8.0, 2), (2, 64, 2), (4, 1.5, 1), (4, None, 4)]
+)
+def test_as_many_jobs_as_memory_and_cores_bear(cores: int, memory: float | None, allowed: int) -> None:
+    assert flashinfer_install.jobs(cores, memory) == allowed
+
+
 @pytest.mark.parametrize("folders", ["one", "each"])
 def test_hopper_gets_its_own_prefill_beside_the_common_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folders: str
 ) -> None:
+    # 20 GB bear six compilers, which the modules that are compiled side by side share.
+    monkeypatch.setattr(flashinfer_install.os, "sched_getaffinity", lambda _process: set(range(32)))
+    monkeypatch.setattr(flashinfer_install.machine, "memory_gb", lambda: 20.0)
     made = host(tmp_path, monkeypatch, FAKE_FOLDERS=folders)
     found = module.compiled(made, 60, False)
     assert (found["changed"], found["compiled"]) == (True, ["prefill_fa2", "prefill_fa3", "sampling"])
@@ -60,6 +75,7 @@ def test_hopper_gets_its_own_prefill_beside_the_common_one(
         "CUDA_HOME": "/opt/cuda",
         "CUDA_VISIBLE_DEVICES": "",
         "FLASHINFER_CUDA_ARCH_LIST": "9.0a",
+        "MAX_JOBS": "6" if folders == "one" else "2",
         "TORCH_CUDA_ARCH_LIST": "9.0",
     }
 

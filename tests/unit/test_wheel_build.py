@@ -12,13 +12,6 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 
 
-@pytest.mark.parametrize(
-    ("cores", "memory", "allowed"), [(16, 64, 16), (16, 8.0, 2), (2, 64, 2), (4, 1.5, 1), (4, None, 4)]
-)
-def test_as_many_jobs_as_memory_and_cores_bear(cores, memory, allowed):
-    assert wheel_build.jobs(cores, memory) == allowed
-
-
 @pytest.fixture
 def toolkit(tmp_path):
     """A machine's tools, made of files; each test takes away or changes one."""
