@@ -100,11 +100,17 @@ def nvcc() -> str:
 
 
 def linkable(tree: Path, scratch: Path) -> str:
-    """A folder in which the linker finds the environment's CUDA runtime, whose wheel has no name without a version."""
+    """A folder in which the linker finds what a GPU host has and this machine may lack.
+
+    The environment's CUDA runtime, whose wheel has no name without a version, and an empty stand-in for the driver's
+    libcuda, which FlashInfer's modules are linked against from 0.5.0 on.
+    """
     folder = scratch / "lib"
     folder.mkdir(exist_ok=True)
     for library in tree.glob("lib/python3*/site-packages/nvidia/cuda_runtime/lib/libcudart.so.*"):
         (folder / "libcudart.so").symlink_to(library)
+    empty = ["c++", "-shared", "-nostdlib", "-Wl,-soname,libcuda.so.1", "-x", "c++", "/dev/null"]
+    subprocess.run([*empty, "-o", str(folder / "libcuda.so")], check=True)
     return str(folder)
 
 
@@ -369,7 +375,9 @@ def compiles(found: dict[str, Any]) -> str:
     seen = found.get("probe", {}).get("kernels")
     if seen is None:
         return "not_run"
-    return f"no: {seen['problem']}" if seen["problem"] else f"yes, {seen['seconds']} s"
+    if seen["problem"]:
+        return f"no: {seen['problem']}"
+    return f"yes, {seen['seconds']} s" + ("" if seen["loads"] else "; its loading wants the driver")
 
 
 def by_method(found: dict[str, Any], method: str) -> str:

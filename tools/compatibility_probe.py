@@ -49,6 +49,8 @@ PLAN_FUNCTION = re.compile(r"\bBatchPrefillWithKVCachePlan\s*\(([^)]*)\)")
 # `ld: cannot find -lcudart: ...`.
 COMPILER_ERROR = re.compile(r"[^\s/]+(?:\(\d+\)|:\d+:\d+): (?:fatal )?error: .*|\bld: .*")
 
+NO_DRIVER = "libcuda.so.1: cannot open shared object file"
+
 
 def last_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
@@ -122,7 +124,10 @@ def imported(name: str) -> dict[str, str]:
 
 
 def compiled() -> dict[str, object]:
-    """Compile and load FlashInfer's `sampling`; `problem` is the compiler's first error."""
+    """Compile and load FlashInfer's `sampling`; `problem` is the compiler's first error.
+
+    `loads` is False where the module was compiled and the driver's library, which it is linked against, is not here.
+    """
     began = time.monotonic()
     try:
         sampling = importlib.import_module("flashinfer.sampling")
@@ -132,8 +137,12 @@ def compiled() -> dict[str, object]:
             sampling.get_sampling_module()  # 0.2.5 compiles as it loads
     except BaseException as error:
         first = COMPILER_ERROR.search(str(error))
-        return {"problem": first[0][:200] if first else last_line(error), "seconds": round(time.monotonic() - began)}
-    return {"problem": "", "seconds": round(time.monotonic() - began)}
+        problem, loads = first[0][:200] if first else last_line(error), False
+        if NO_DRIVER in str(error):
+            problem = ""
+    else:
+        problem, loads = "", True
+    return {"problem": problem, "loads": loads, "seconds": round(time.monotonic() - began)}
 
 
 def loaded() -> list[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import json
 import os
 import stat
@@ -113,6 +114,11 @@ class StateFolder:
             return [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
         except FileNotFoundError:
             return []
+
+    def _unfinished_writes(self) -> list[str]:
+        """What writes left that were killed; nobody else writes here while this run holds the lock."""
+        folders = [self.state_dir, *map(self._folder, self._identifiers())]
+        return [path for folder in folders for path in glob.glob(os.path.join(glob.escape(folder), ".*.new"))]
 
     @property
     def _owner_ids(self) -> tuple[int, int] | None:

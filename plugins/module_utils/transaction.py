@@ -327,10 +327,7 @@ class Transaction(StateFolder):
         """What a killed run left that belongs to no transaction."""
         found = []
         found += self._in(self._trash)
-        with contextlib.suppress(OSError):
-            for name in os.listdir(self.state_dir):
-                if name.startswith(".") and name.endswith(".new"):
-                    found.append(os.path.join(self.state_dir, name))
+        found += self._unfinished_writes()
         for identifier in self._identifiers():
             if not self._meta(identifier) and (record or {}).get("id") != identifier:
                 tree = folder_inode(self._tree(identifier))
@@ -854,6 +851,8 @@ class Transaction(StateFolder):
                 record["state"] = "restored"  # asked for what was there already
             if owner is not None:
                 self._write_at_last(record, None)
+            for path in self._unfinished_writes():
+                clone.remove(path, self.held)
             try:
                 proof = self._proof(record["id"], started)
             except Refused:

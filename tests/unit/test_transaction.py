@@ -303,6 +303,17 @@ def test_prune_keeps_the_newest(bench: Bench) -> None:
     assert bench.work(keep=2).prune() == []
 
 
+@pytest.mark.parametrize("action", ["restore", "recover"])
+def test_what_a_killed_write_left_goes_with_the_next_end(bench: Bench, action: str) -> None:
+    convert(bench)
+    state = Path(bench.work().state_dir)
+    half_written = [state / ".journal.json.1.new", next(state.glob("transactions/*")) / ".meta.json.1.new"]
+    for path in half_written:
+        path.write_bytes(b"{")
+    getattr(bench.work(), action)()
+    assert [path for path in half_written if path.exists()] == []
+
+
 def test_an_environment_that_was_removed_comes_back(bench: Bench) -> None:
     bench.work().begin()
     bench.work().promote()
