@@ -156,6 +156,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     flashinfer_policy,
     machine,
     package_plan,
+    redaction,
 )
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import Failed, Sources, Unsatisfiable
@@ -405,6 +406,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
+    redaction.hide(module, [*redaction.of_sources(params["sources"]), params["conda_installer"]])
     if not os.path.isfile(params["baseline_lock"]):
         module.fail_json(
             msg=f"expected the baseline's lock at {params['baseline_lock']}, found none; choose a Python and an "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -123,6 +124,25 @@ def test_the_bundle_is_planned_under_the_operators_guards(monkeypatch: pytest.Mo
     (request,) = asked
     assert (request.protect, request.allow, request.optional) == (["torch"], ["cuda-tile"], [])
     assert "flashinfer-cubin==0.6.13" in request.requirements
+
+
+def test_what_is_secret_in_the_sources_is_told_nowhere(tmp_path: Path) -> None:
+    options = {
+        "path": str(tmp_path / "bundle"),
+        "python": "3.11",
+        "uv": "/usr/bin/uv",
+        "baseline_lock": str(tmp_path / "no-lock"),
+        "torch": "2.8.0",
+        "olmocr": "0.4.2",
+        "flashinfer_default": "0.3.1",
+        "sources": {"default_index": "https://ocr:hunter2@mirror.example/simple"},
+        "conda_installer": "https://mirror.example/installer.sh?token=tok3n",
+    }
+    run = ["-vvv", "localhost", "-m", "ocrfleet.gpu_stack.bundle_make", "-a", json.dumps(options)]
+    said = subprocess.run(["ansible", *run], capture_output=True, text=True, cwd=ROOT, check=False).stdout
+    assert "expected the baseline's lock" in said
+    assert "mirror.example" in said
+    assert [secret for secret in ("hunter2", "tok3n") if secret in said] == []
 
 
 def test_a_folder_without_manifest_is_not_finished(tmp_path: Path) -> None:
