@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from ocrfleet import errors, output, planning, report
+from ocrfleet import compare, errors, output, planning, report
 from ocrfleet import policy as policies
 from ocrfleet.ansible import read_inventory
 from ocrfleet.display import Progress
@@ -62,6 +62,9 @@ def parser() -> argparse.ArgumentParser:
     status = add("status", [which, shown], "show a rollout, or all of them")
     status.add_argument("--all", action="store_true", help="list all rollouts")
     add("report", [which, shown], "write the report of a rollout, and show it")
+    runs = add("compare", [shown], "show in what two runs differ: what was asked for, what is there, what was measured")
+    for name in ("first", "second"):
+        runs.add_argument(name, type=Path, help=f"the report's folder of the {name} run, or its evidence.json")
     add("pause", [which], "stop a rollout after the hosts that are under way; resume goes on")
     add("approve", [which], "let the next wave begin")
     add("abort", [which], "end a rollout for good after the hosts that are under way")
@@ -201,6 +204,12 @@ def show_report(args: argparse.Namespace, console: Console) -> int:
     return errors.DONE
 
 
+def show_comparison(args: argparse.Namespace, console: Console) -> int:
+    data = compare.compare(compare.load(args.first), compare.load(args.second))
+    present(data, args, console, lambda: compare.show(data, console))
+    return errors.DONE
+
+
 def ask(args: argparse.Namespace, console: Console) -> int:
     """pause, approve, abort: a driver at work takes the request; without one, it is carried out here."""
     store = Store(args.state_dir)
@@ -227,6 +236,7 @@ COMMANDS = {
     "rollback": rollback,
     "status": status,
     "report": show_report,
+    "compare": show_comparison,
     "pause": ask,
     "approve": ask,
     "abort": ask,

@@ -1,0 +1,117 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two runs beside each other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocrfleet import cli, errors
+
+
+def figure(name: str, low: float | None, high: float | None) -> dict[str, Any]:
+    return {"name": name, "unit": "s", "better": "lower", "speedup": 1.0, "low": low, "high": high, "verdict": "faster"}
+
+
+def run(folder: Path, *figures: dict[str, Any], **changes: Any) -> str:
+    """The folder of a run's report."""
+    evidence = {
+        "host": "gpu-1",
+        "result": "verified",
+        "finished": "2026-11-25T10:00:00Z",
+        "method": "pypi",
+        "spec": {"protected": "all"},
+        "versions": {"torch": "2.8.0+cu128", "flashinfer": "0.3.1"},
+        "plan": [{"name": "flashinfer-python", "version": "0.3.1", "required_by": []}],
+        "checks": [{"name": "smoke", "title": "Kernels", "status": "not_run", "reason": "no GPU"}],
+        "benchmark": {"documents": {"status": "measured", "comparisons": list(figures)}},
+        **changes,
+    }
+    folder.mkdir()
+    (folder / "evidence.json").write_text(json.dumps(evidence))
+    return str(folder)
+
+
+def compared(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, Any]:
+    assert cli.main(["compare", *argv, "--output=json"]) == errors.DONE
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_run_is_like_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = run(tmp_path / "a", figure("pages/s", 0.9, 1.1))
+    data = compared(capsys, first, first + "/evidence.json")
+    assert data["differences"] == []
+    assert [row["moved"] for row in data["speedups"]] == ["no difference found"]
+    assert cli.main(["compare", first, first]) == errors.DONE
+    assert "nothing" in capsys.readouterr().out
+
+
+def test_every_difference_is_told_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = run(tmp_path / "a")
+    second = run(
+        tmp_path / "b",
+        host="gpu-2",
+        method="auto: source",
+        versions={"torch": "2.8.0+cu128", "flashinfer": "0.6.13"},
+        plan=[{"name": "flashinfer-python", "version": "0.6.13", "required_by": []}],
+        changed=[{"name": "torch", "before": "2.8.0", "after": "2.11.0"}],
+        checks=[{"name": "smoke", "title": "Kernels", "status": "passed", "reason": ""}],
+    )
+    data = compared(capsys, first, second)
+    assert [run["host"] for run in data["runs"]] == ["gpu-1", "gpu-2"]
+    assert {row["what"]: (row["first"], row["second"]) for row in data["differences"]} == {
+        "method": ("pypi", "auto: source"),
+        "versions: flashinfer": ("0.3.1", "0.6.13"),
+        "package: flashinfer-python": ("0.3.1", "0.6.13"),
+        "package: torch": ("", "2.8.0 -> 2.11.0"),
+        "check: Kernels": ("not_run no GPU", "passed"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "moved"),
+    [
+        ((0.9, 1.1), (1.05, 1.2), "no difference found"),
+        ((0.9, 1.0), (1.01, 1.2), "higher"),
+        ((1.01, 1.2), (0.9, 1.0), "lower"),
+        ((None, None), (0.9, 1.0), "no interval"),
+    ],
+)
+def test_speedups_are_told_apart_only_where_their_intervals_do_not_meet(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    first: tuple[float, float],
+    second: tuple[float, float],
+    moved: str,
+) -> None:
+    runs = [run(tmp_path / name, figure("pages/s", *limits)) for name, limits in (("a", first), ("b", second))]
+    assert [row["moved"] for row in compared(capsys, *runs)["speedups"]] == [moved]
+
+
+def test_what_only_one_run_measured_is_told_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    runs = [run(tmp_path / "a", figure("pages/s", 0.9, 1.1)), run(tmp_path / "b")]
+    (row,) = compared(capsys, *runs)["speedups"]
+    assert (row["second"], row["moved"]) == (None, "measured in one run only")
+    assert cli.main(["compare", *runs]) == errors.DONE
+    assert "1.000 (0.900 to 1.100)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "No such file"), ("{", "it is no JSON"), ("[]", "another JSON file")]
+)
+def test_what_is_no_evidence_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, said: str
+) -> None:
+    (tmp_path / "wrong").mkdir()
+    if content is not None:
+        (tmp_path / "wrong/evidence.json").write_text(content)
+    assert cli.main(["compare", run(tmp_path / "a"), str(tmp_path / "wrong")]) == errors.WRONG_INPUT
+    assert said in capsys.readouterr().err
