@@ -22,6 +22,8 @@ try:
 except ImportError:
     HAS_RICH = False
 
+# By these whoever keeps the output says so, though it may be a terminal to us: CI systems, and ansible-runner with AWX.
+KEEPERS = {"CI", "AWX_ISOLATED_DATA_DIR"}
 SHOWN = 8  # hosts; the others are counted
 _PROGRESS = re.compile(r"^  (?P<host>\S+): (?P<what>.+) \(\d+ s\)\n?$")
 
@@ -44,7 +46,8 @@ def duration(seconds: float) -> str:
 
 def wanted(stream: Any, environment: Mapping[str, str]) -> bool:
     """Whether the stream is a terminal that can be drawn on, and nobody's log."""
-    return HAS_RICH and stream.isatty() and environment.get("TERM", "dumb") != "dumb" and "CI" not in environment
+    drawable = HAS_RICH and stream.isatty() and environment.get("TERM", "dumb") != "dumb"
+    return drawable and not KEEPERS & environment.keys()
 
 
 class View:

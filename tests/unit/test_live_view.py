@@ -84,6 +84,7 @@ def test_what_is_no_progress_of_a_host_under_way_is_printed(line: str) -> None:
         (Terminal(), {"TERM": "dumb"}, False),
         (Terminal(), {}, False),
         (Terminal(), {"TERM": "xterm", "CI": "true"}, False),
+        (Terminal(), {"TERM": "xterm", "AWX_ISOLATED_DATA_DIR": "/runner/artifacts/1"}, False),
         (io.StringIO(), {"TERM": "xterm"}, False),
     ],
 )
@@ -104,7 +105,11 @@ def playbook(tmp_path: Path) -> list[str]:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("ANSIBLE_")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in live_view.KEEPERS and not name.startswith("ANSIBLE_")
+    }
     return {**kept, "TERM": "xterm", **changes}
 
 
