@@ -5,14 +5,6 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import sys
-from typing import Any
-
-from ansible.plugins.callback import CallbackBase
-from ansible_collections.ocrfleet.gpu_stack.plugins.plugin_utils import live_view
-
 DOCUMENTATION = r"""
 name: live
 type: notification
@@ -28,6 +20,14 @@ requirements:
   - rich, on the control node; without it nothing is drawn
   - to be named in E(ANSIBLE_CALLBACKS_ENABLED) or in C(callbacks_enabled) of C(ansible.cfg), as this project does
 """
+
+import atexit
+import os
+import sys
+from typing import Any
+
+from ansible.plugins.callback import CallbackBase
+from ansible_collections.ocrfleet.gpu_stack.plugins.plugin_utils import live_view
 
 
 class CallbackModule(CallbackBase):
