@@ -23,7 +23,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 COLLECTION = "ocrfleet.gpu_stack"
 # Kind of antsibull-docs' page, and the title of the page that lists that kind.
-KINDS = {"role": "Roles", "module": "Modules", "filter": "Filters"}
+KINDS = {"role": "Roles", "module": "Modules", "filter": "Filters", "callback": "Callbacks"}
 TITLE = re.compile(rf"^{re.escape(COLLECTION)}\.(\w+) (\w+) -- (.+)$", re.MULTILINE)
 
 CONTENTS = re.compile(r"^\.\. contents::\n(?:   .*\n)*", re.MULTILINE)

@@ -14,11 +14,11 @@ author: The ocrfleet.gpu_stack contributors (@ocrfleet)
 description:
   - Draws the task that is under way, the hosts that are at it, how long each has been, and how many packages and bytes
     are downloaded, below what the other callbacks print.
-  - Does nothing where the output is no terminal, where E(TERM) is V(dumb), where E(CI) is set, or under ansible-runner
+  - Does nothing where the output is no terminal, where C(TERM) is V(dumb), where C(CI) is set, or under ansible-runner
     and AWX, so a log is what it is without it.
 requirements:
   - rich, on the control node; without it nothing is drawn
-  - to be named in E(ANSIBLE_CALLBACKS_ENABLED) or in C(callbacks_enabled) of C(ansible.cfg), as this project does
+  - to be named in C(ANSIBLE_CALLBACKS_ENABLED) or in C(callbacks_enabled) of C(ansible.cfg), as this project does
 """
 
 import atexit
