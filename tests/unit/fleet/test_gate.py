@@ -103,6 +103,13 @@ def test_the_plain_gate_judges_by_evidence() -> None:
     assert earlier(["a", "b"], ["a"]) == []
 
 
+def test_a_host_goes_through_the_same_roles_in_a_rollout_and_in_site() -> None:
+    [site] = yaml.safe_load((ROOT / "playbooks/site.yml").read_text())
+    rollout, _last = yaml.safe_load((ROOT / "playbooks/rollout.yml").read_text())
+    assert rollout["roles"][1:] == site["roles"]
+    assert rollout["vars"] == site["vars"]
+
+
 # --- the leaks of Ansible's own settings, with the keywords that rollout.yml has and without its gate ---
 
 
