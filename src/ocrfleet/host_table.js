@@ -18,8 +18,12 @@ function sort(column, head) {
   const down = head.getAttribute("aria-sort") === "ascending";
   for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", down ? "descending" : "ascending");
-  const rows = [...body.rows].sort((a, b) =>
-    a.cells[column].textContent.localeCompare(b.cells[column].textContent, undefined, { numeric: true }));
+  // A length of time says in data-order how many seconds it is: as text, "45 s" comes after "2 min 3 s".
+  const key = (row) => {
+    const cell = row.cells[column];
+    return cell.querySelector("[data-order]")?.dataset.order ?? cell.textContent;
+  };
+  const rows = [...body.rows].sort((a, b) => key(a).localeCompare(key(b), undefined, { numeric: true }));
   body.append(...(down ? rows.reverse() : rows));
 }
 

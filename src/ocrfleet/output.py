@@ -114,7 +114,8 @@ def _states(states: dict[str, int]) -> Text:
 
 def show_rollout(data: dict[str, Any], console: Console, every_host: bool) -> None:
     """A rollout for people: where it stands, its waves, and the hosts that need somebody (or all of them)."""
-    console.print(Text.assemble(("rollout ", "bold"), (data["id"], "bold"), f": {data['state']}"))
+    told = f": {data['state']}, planned {data['created']}"
+    console.print(Text.assemble(("rollout ", "bold"), (data["id"], "bold"), told))
     if data["note"]:
         console.print(Text(f"  {plain(data['note'])}"), soft_wrap=True)
     table = Table(box=None, pad_edge=False)

@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from ocrfleet.gate import CONVERTED
 from ocrfleet.output import rollout_data, show_rollout
 from ocrfleet.state import State
 from ocrfleet.text import duration, plain
@@ -33,7 +34,7 @@ def fleet_data(state: State) -> dict[str, Any]:
         for check in host["evidence"].get("checks", []):
             checks.setdefault(str(check.get("title")), Counter())[str(check.get("status"))] += 1
         for name, version in host["evidence"].get("versions", {}).items():
-            versions.setdefault(str(name), Counter())[str(version)] += 1
+            versions.setdefault(str(name), Counter())[str(version or "none")] += 1
     data["checks"] = [{"title": title, **counted} for title, counted in checks.items()]
     data["versions"] = {name: dict(counted) for name, counted in versions.items()}
     return data
@@ -69,6 +70,7 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem
 table { border-collapse: collapse; width: 100%; margin: 1rem 0 2rem; }
 th, td { text-align: left; padding: .3rem .7rem; border-bottom: 1px solid #d8dee4; vertical-align: top; }
 td { overflow-wrap: break-word; }
+#hosts th, #hosts td:not(:last-child) { white-space: nowrap; } #hosts td:last-child { min-width: 20rem; }
 .wide { overflow-x: auto; } #hosts th { cursor: pointer; } #hosts th::after { content: " \\2195"; opacity: .5; }
 #hosts th[aria-sort=ascending]::after { content: " \\2191"; }
 #hosts th[aria-sort=descending]::after { content: " \\2193"; }
@@ -94,12 +96,33 @@ def _state(state: str) -> str:
     return f'<span class="{kind}">{html.escape(state)}</span>'
 
 
+def _states(states: dict[str, int]) -> str:
+    return ", ".join(f"{number} {_state(state)}" for state, number in sorted(states.items()))
+
+
 def _text(value: object) -> str:
     return html.escape(plain(value))
 
 
+def _duration(seconds: float | None) -> str:
+    """A length of time, which the page's script sorts by its seconds."""
+    return "" if seconds is None else f'<span data-order="{seconds}">{duration(seconds)}</span>'
+
+
+def _version(host: dict[str, Any], name: str) -> str:
+    versions = host["evidence"].get("versions", {})
+    return _text(versions[name] or "none") if name in versions else ""
+
+
+def _needs_nobody(host: dict[str, Any]) -> bool:
+    return host["state"] in (*CONVERTED, "pending", "rolled back") and not host["figures"]
+
+
 def page(data: dict[str, Any]) -> str:
-    """One file, nothing fetched, every text in it escaped. Only its own script runs: it sorts and filters the hosts."""
+    """One file, nothing fetched, every text in it escaped. Only its own script runs: it sorts and filters the hosts.
+
+    The hosts that need somebody come first.
+    """
     script = resources.files("ocrfleet").joinpath("host_table.js").read_text(encoding="utf-8")
     hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{hashed}'"
@@ -109,8 +132,8 @@ def page(data: dict[str, Any]) -> str:
             _text(wave["cohort"][:12]),
             _state(wave["state"]),
             str(wave["hosts"]),
-            duration(wave["seconds"]) if wave["seconds"] is not None else "",
-            ", ".join(f"{number} {_state(state)}" for state, number in wave["states"].items()),
+            _duration(wave["seconds"]),
+            _states(wave["states"]),
         ]
         for wave in data["waves"]
     ]
@@ -119,12 +142,11 @@ def page(data: dict[str, Any]) -> str:
             _text(host["name"]),
             str(host["wave"]),
             _state(host["state"]),
-            duration(host["seconds"]) if host["seconds"] is not None else "",
-            _text(host["evidence"].get("versions", {}).get("torch", "")),
-            _text(host["evidence"].get("versions", {}).get("flashinfer", "")),
+            _duration(host["seconds"]),
+            *(_version(host, name) for name in ("torch", "flashinfer")),
             _text(host["message"] or host["figures"]),
         ]
-        for host in data["hosts"]
+        for host in sorted(data["hosts"], key=_needs_nobody)
     ]
     checks = [
         [_text(row["title"]), *(str(row.get(status, 0) or "") for status in ("passed", "failed", "not_run"))]
@@ -136,7 +158,8 @@ def page(data: dict[str, Any]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body>\n'
         f"<h1>{title}</h1><p>{_state(data['state'])} {_text(data['note'])}</p>\n"
-        f"<p>{', '.join(f'{number} {_state(state)}' for state, number in data['states'].items())}</p>\n"
+        f"<p>Planned {data['created']}; last step {data['history'][-1]['at'] if data['history'] else 'none yet'}</p>\n"
+        f"<p>{_states(data['states'])}</p>\n"
         f"<h2>Waves</h2>{_table(['wave', 'baseline', 'state', 'hosts', 'time', 'result'], waves)}\n"
         f"<h2>Checklist</h2>{_table(['check', 'passed', 'failed', 'not run'], checks)}\n"
         '<h2>Hosts</h2><p><label>Show hosts with <input id="filter" type="search" placeholder="failed"></label> '

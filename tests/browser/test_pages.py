@@ -33,6 +33,7 @@ const table = document.getElementById("hosts");
 if (table) {
   const visible = () => [...table.tBodies[0].rows].filter((row) => row.getClientRects().length);
   seen.rows = visible().length;
+  seen.first = visible().slice(0, 2).map((row) => row.cells[2].textContent);
   const field = document.getElementById("filter");
   field.value = "FAILED"; field.dispatchEvent(new Event("input"));
   seen.filtered = visible().map((row) => row.cells[0].textContent);
@@ -40,6 +41,12 @@ if (table) {
   field.value = ""; field.dispatchEvent(new Event("input"));
   table.tHead.rows[0].cells[0].click(); seen.up = visible()[0].cells[0].textContent;
   table.tHead.rows[0].cells[0].click(); seen.down = visible()[0].cells[0].textContent;
+  table.tHead.rows[0].cells[3].click(); seen.fastest = visible()[0].cells[3].textContent;
+  const name = document.createRange();
+  seen.lines = Math.max(...visible().map((row) => {
+    name.selectNodeContents(row.cells[0]);
+    return name.getClientRects().length;
+  }));
 }
 parent.postMessage(JSON.stringify(seen), "*");
 }"""
@@ -80,17 +87,19 @@ def fleet(hosts: int) -> dict:
         "id": "20261125-1",
         "state": "stopped",
         "note": "a host failed",
+        "created": "2026-11-25T10:00:00Z",
+        "history": [{"at": "2026-11-25T11:00:00Z", "what": "stopped"}],
         "states": {"converted": hosts - 2, "failed": 1, "unreachable": 1},
         "waves": [
             {"number": 1, "canary": True, "cohort": "abc", "state": "passed", "hosts": 1, "seconds": 90, "states": {}},
         ],
         "hosts": [
             {
-                "name": f"gpu-{number:02}.example",
+                "name": f"ocr-gpu-{number:02}.example",
                 "wave": 1 + number // 10,
                 "state": states[number],
-                "seconds": 90 + number,
-                "message": "FlashInfer imports: expected 0.3.1" if states[number] == "failed" else "",
+                "seconds": 45 if number == 7 else 90 + number,
+                "message": f"FlashInfer imports: {'expected 0.3.1; ' * 20}" if states[number] == "failed" else "",
                 "figures": "",
                 "evidence": {"versions": {"torch": "2.8.0+cu128", "flashinfer": "0.3.1"}},
             }
@@ -127,6 +136,9 @@ def test_the_page_of_a_fleet_of_thirty(width, tmp_path):
     seen = browse(fleet_report.page(fleet(30)), "fleet", width, tmp_path)
     assert seen["content"] <= seen["width"], "the page scrolls sideways"
     assert seen["rows"] == 30
-    assert seen["filtered"] == ["gpu-28.example"]
+    assert seen["first"] == ["failed", "unreachable"], "who needs somebody comes first"
+    assert seen["lines"] == 1, "the name of a host is broken over lines"
+    assert seen["fastest"] == "45 s"
+    assert seen["filtered"] == ["ocr-gpu-28.example"]
     assert seen["counted"] == "1 of 30 hosts"
-    assert (seen["up"], seen["down"]) == ("gpu-00.example", "gpu-29.example")
+    assert (seen["up"], seen["down"]) == ("ocr-gpu-00.example", "ocr-gpu-29.example")
