@@ -6,7 +6,8 @@
 
 They carry the names and versions of the real ones, so that the roles take a host through everything in seconds instead
 of gigabytes. Nothing in them computes anything. MEGABYTES puts that much ballast into FlashInfer, for counting bytes.
-On a host, the file ~/stand-in-fault decides how FlashInfer imports: `broken` raises, a number is seconds of sleep.
+On a host, the file ~/stand-in-fault decides how FlashInfer imports: `broken` raises; a number is seconds of sleep, and
+the file ~/stand-in-sleeps tells that they have begun.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ if _fault.exists():
     _told = _fault.read_text().strip()
     if _told == "broken":
         raise RuntimeError("this host is broken on purpose")
+    (_fault.parent / "stand-in-sleeps").touch()
     time.sleep(float(_told))
 """
 )
