@@ -10,6 +10,12 @@ STACK_ROOT ?= $(HOME)/.local/share/ocrfleet
 SITE_ARGS = $(if $(FI_METHOD),-e fi_method=$(FI_METHOD)) $(if $(filter command line environment,$(origin STACK_ROOT)),-e stack_root=$(STACK_ROOT)) $(ANSIBLE_ARGS)
 # What `make test` runs, cheapest first. A new part is a target below and its name here.
 TEST_PARTS = check docs test-hostile test-faults molecule
+# What may stand behind `make TARGET`: a misspelt one would be ignored, and the run would go another way than was asked for.
+VARIABLES = FI_METHOD ANSIBLE_ARGS STACK_ROOT SCENARIO SCENARIOS TEST_PARTS FAULTS_KILLS EVIDENCE HOSTS WHEELS OUT FI_VERSION ENVIRONMENT WORK REPEAT PYTHON
+UNKNOWN := $(foreach name,$(filter-out $(VARIABLES),$(.VARIABLES)),$(if $(findstring command line,$(origin $(name))),$(name)))
+ifneq ($(strip $(UNKNOWN)),)
+$(error expected variables out of $(VARIABLES); found $(strip $(UNKNOWN)))
+endif
 
 .PHONY: help
 help: ## Show this help

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -20,6 +21,29 @@ spec = importlib.util.spec_from_file_location("index_environment", ROOT / "tools
 assert spec and spec.loader
 index_environment = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(index_environment)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["FI_METHD=pypi"], "out of FI_METHOD .*found FI_METHD"),
+        (["FI_METHOD=pypi", "stack_root=/x", "EXTRA=1"], "found (stack_root EXTRA|EXTRA stack_root)"),
+        (["FI_METHOD=pypi", "STACK_ROOT=/x", "SCENARIO=cuda", "PYTHON=python3", "HOSTS=1 2"], ""),
+    ],
+)
+def test_a_misspelt_variable_of_make_is_refused(given: list[str], said: str) -> None:
+    done = subprocess.run(["make", "help", *given], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert bool(done.returncode) == bool(said)
+    assert re.search(said, done.stderr)
+
+
+def test_make_knows_every_variable_that_its_targets_read() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    known = re.search(r"^VARIABLES = (.*)$", text, re.M)
+    assert known
+    # make's own, and what is made of the others
+    derived = {"CURDIR", "HOME", "MAKE", "MAKEFILE_LIST", "PATH", "SITE_ARGS", "VARIABLES", "UNKNOWN"}
+    assert set(re.findall(r"\$\(([A-Z_]+)\)", text)) - derived <= set(known[1].split())
 
 
 def clean_stack(folder: Path, home: Path) -> subprocess.CompletedProcess[str]:
