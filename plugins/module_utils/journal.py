@@ -27,6 +27,8 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import exchange
 
 FORMAT = 1
 LOCK_WAIT = 600.0  # seconds; an installer that outlived its run ends by itself, mostly long before this
+# As each caller has to say it: the roles, the playbook rollback, the module by itself.
+TAKEOVER = "flashinfer_takeover: true (rollback_takeover in playbooks/rollback.yml, takeover of the module)"
 OWNER_KEYS = ("controller", "boot", "pid", "started", "host")
 
 
@@ -278,7 +280,7 @@ def objection(
             return None  # the control node was restarted, so that run is no more
         return (
             f"the environment belongs to another run: {told(current)}. Let it end or end it, then run again; "
-            "`takeover: true` takes the environment over regardless"
+            f"{TAKEOVER} takes the environment over regardless"
         )
     silent = now - beat
     if silent > lease:
@@ -286,5 +288,5 @@ def objection(
     return (
         f"the environment belongs to a run of another control node: {told(current)}; last sign of it "
         f"{told_time(beat)}. It gives way {lease:.0f} s after its last sign, in {lease - silent:.0f} s; if that run "
-        "has surely ended, `takeover: true` takes the environment over now"
+        f"has surely ended, {TAKEOVER} takes the environment over now"
     )
