@@ -204,6 +204,16 @@ class Checks:
             return FAILED, f"{name} is not installed, expected {item['version']}", {"version": None}
         return NOT_RUN, f"{name} is not installed, and no version of it is asked for", {"version": None}
 
+    def _files(self, item: dict) -> tuple[str, str, dict]:
+        """An installer that was killed leaves packages that import all the same; only their RECORDs tell."""
+        damaged = distributions.damaged(self.stage.tree)
+        seen = {"packages": len(self.installed), "damaged": [f"{found.name} {found.version}" for found in damaged]}
+        if not damaged:
+            return PASSED, "", seen
+        first, more = damaged[0], len(damaged) - 1
+        reason = f"{first.name} {first.version}: {'; '.join(first.problems[:2])}"
+        return FAILED, reason + (f"; and {more} more package{'s' * (more > 1)}" if more else ""), seen
+
     def _torch(self, item: dict) -> tuple[str, str, dict]:
         probed = self.probed[item["name"]]
         values = {

@@ -47,6 +47,7 @@ options:
         type: str
       kind:
         description:
+          - V(files) holds the file of every package against its C(RECORD), by presence and size.
           - V(torch) holds the wheel's metadata, C(torch.__version__) and C(torch.version.cuda) against
             O(checks[].version).
           - V(gpu) asks PyTorch for CUDA. It is V(not_run) where the host has no NVIDIA GPU at all.
@@ -63,7 +64,7 @@ options:
             V(not_run) without a toolkit, and with one of another CUDA unless O(checks[].unmet) names something.
         type: str
         required: true
-        choices: [torch, gpu, import, show_config, cuda_compiler, cuda_runtime, smoke, document, kernel]
+        choices: [files, torch, gpu, import, show_config, cuda_compiler, cuda_runtime, smoke, document, kernel]
       timeout:
         description: Seconds that the item may take.
         type: float
@@ -240,6 +241,7 @@ CHECK_SPEC = {
         "type": "str",
         "required": True,
         "choices": [
+            "files",
             "torch",
             "gpu",
             "import",

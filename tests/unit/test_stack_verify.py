@@ -22,6 +22,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
 )
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 from ansible_collections.ocrfleet.gpu_stack.plugins.modules import stack_verify
+from made_environment import SITE, make_environment
 from stand_in_server import serving
 
 GPU = ["/dev/nvidia0"]
@@ -90,6 +91,18 @@ def run(
     folder.mkdir()
     made = stack_checks.Checks(Stage(str(environment.prefix)), checks, str(folder), gpu=lambda: gpu or [], **edges)
     return {verdict.name: verdict for verdict in made.run()}
+
+
+def test_files_that_a_killed_installer_left_out_are_found_though_all_imports(tmp_path: Path) -> None:
+    tree = make_environment(tmp_path / "env")
+    verdicts = stack_checks.run(Stage(str(tree)), [check("files")], str(tmp_path))
+    assert [(verdict["status"], verdict["seen"]["packages"]) for verdict in verdicts] == [("passed", 2)]
+    (tree / SITE / "tool/data.bin").unlink()
+    (tree / SITE / "torch/version.py").write_text("short")
+    (verdict,) = stack_checks.run(Stage(str(tree)), [check("files")], str(tmp_path))
+    assert verdict["status"] == "failed"
+    assert verdict["reason"] == "tool 1.0: tool/data.bin: no such file or directory; and 1 more package"
+    assert verdict["seen"]["damaged"] == ["tool 1.0", "torch 2.8.0"]
 
 
 @pytest.mark.parametrize(
