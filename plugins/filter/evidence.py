@@ -32,7 +32,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The evidence, with C(result) V(verified), V(planned) or V(failed).
+  description: The evidence, with C(result) V(verified), V(planned), V(restored) or V(failed).
   type: dict
 """
 
@@ -70,14 +70,40 @@ def _notes(method: dict, wheel: dict, attempts: list[dict], remarks: list[str]) 
     return notes
 
 
-def _moves_notes(moves: dict) -> list[str]:
+def _moves_notes(moves: dict, result: str) -> list[str]:
     """What a start from the kept baseline takes out, and what it undoes of what was changed since FlashInfer came."""
-    gone = [f"{row['name']} {row['version']} is not in the result" for row in moves.get("plan", {}).get("removed", [])]
-    return gone + [
-        f"{row['name']}, changed since FlashInfer came, was {row['before'] or 'not there'} and is "
+    happened = result in ("verified", "restored")
+    is_, is_not = ("is", "is not") if happened else ("would be", "would not be")
+    removed = moves.get("plan", {}).get("removed", [])
+    return [f"{row['name']} {row['version']} {is_not} in the result" for row in removed] + [
+        f"{row['name']}, changed since FlashInfer came, was {row['before'] or 'not there'} and {is_} "
         f"{row['after'] or 'not there'} in the result"
         for row in moves.get("lost", [])
     ]
+
+
+def _earlier_notes(status: dict) -> list[str]:
+    """What an earlier run, killed as a rule, had left, and what this one did about it."""
+    recovered = status.get("recovered") or {}
+    if not status.get("changed") or not recovered.get("found"):
+        return []
+    return [f"an earlier run did not end. Found: {recovered['found']}. Done: {recovered['done']}"]
+
+
+def _repair_notes(steps: dict, check_mode: bool) -> list[str]:
+    """The damaged packages that the baseline's roles install anew, in the environment itself."""
+    return [
+        f"{row['name']} {row['version']} was damaged ({_first(row['problems'])}) and "
+        f"{'would be' if check_mode else 'was'} installed anew in the environment itself, with the step {name}"
+        for name, step in steps.items()
+        if name != "FlashInfer"
+        for row in (step or {}).get("plan", {}).get("repaired", [])
+    ]
+
+
+def _first(problems: list[str]) -> str:
+    """The first of several, and how many more there are."""
+    return "; ".join(problems[:1] + ([f"and {len(problems) - 1} more"] if len(problems) > 1 else []))
 
 
 def _start_notes(start: dict) -> list[str]:
@@ -114,6 +140,17 @@ def _transaction(results: dict) -> dict:
     return transaction
 
 
+def _environment(machine: dict) -> dict:
+    """What was seen of the machine; what was not looked at is left out."""
+    seen = {
+        "path": machine.get("environment", {}).get("path"),
+        "python": machine.get("python_version"),
+        "GPUs": (", ".join(machine["gpus"]["devices"]) or "none") if "gpus" in machine else None,
+        **{name: machine.get(name) for name in ("distribution", "kernel", "architecture")},
+    }
+    return {name: value for name, value in seen.items() if value is not None}
+
+
 def evidence(results: dict) -> dict:
     """See DOCUMENTATION."""
     results = {name: value for name, value in results.items() if value is not None}
@@ -123,13 +160,14 @@ def evidence(results: dict) -> dict:
     start = results.get("activation", {})
     checks = results.get("checks", [])
     failure = results.get("failure", "")
+    result = "failed" if failure else "planned" if results.get("check_mode") else results.get("result", "verified")
     finished = float(results.get("now") or time.time())
     timings = {name: step["seconds"] for name, step in results.get("steps", {}).items() if step and "seconds" in step}
     timings["verify"] = round(sum(check.get("seconds") or 0 for check in checks), 1)
     timings["all together"] = round(finished - float(results.get("started") or finished), 1)
     return {
         "host": results.get("host"),
-        "result": "failed" if failure else "planned" if results.get("check_mode") else "verified",
+        "result": result,
         "failure": failure,
         "method": results.get("method"),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(finished)),
@@ -140,14 +178,7 @@ def evidence(results: dict) -> dict:
             "FlashInfer": f"{version.get('version', 'unknown')}: {version.get('reason', 'not asked')}",
             **results.get("spec", {}),
         },
-        "environment": {
-            "path": machine.get("environment", {}).get("path"),
-            "python": machine.get("python_version"),
-            "distribution": machine.get("distribution"),
-            "kernel": machine.get("kernel"),
-            "architecture": machine.get("architecture"),
-            "GPUs": ", ".join(machine.get("gpus", {}).get("devices", [])) or "none",
-        },
+        "environment": _environment(machine),
         "versions": {
             check["name"]: check["seen"]["version"]
             for check in checks
@@ -169,7 +200,14 @@ def evidence(results: dict) -> dict:
             method,
             results.get("wheel", {}),
             results.get("attempts", []),
-            [*results.get("remarks", []), *_moves_notes(results.get("moves", {})), *_start_notes(start)],
+            [
+                *_earlier_notes(results.get("earlier", {})),
+                *_repair_notes(results.get("steps", {}), bool(results.get("check_mode"))),
+                *([version["remark"]] if version.get("remark") else []),
+                *results.get("remarks", []),
+                *_moves_notes(results.get("moves", {}), result),
+                *_start_notes(start),
+            ],
         ),
         "timings": timings,
     }

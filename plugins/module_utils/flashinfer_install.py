@@ -148,6 +148,19 @@ def compatibility(vllm: str, flashinfer: str) -> dict[str, str]:
     return {"attention": "unknown", "sampler": "unknown", "source": "this pair of versions was not tried"}
 
 
+def remark(vllm: str, flashinfer: str) -> str:
+    """What whoever chose this FlashInfer should know of it and vllm; "" where both paths are known to work."""
+    known = compatibility(vllm, flashinfer)
+    if (known["attention"], known["sampler"]) == ("works", "works"):
+        return ""
+    if known["attention"] == "unknown":
+        return f"whether FlashInfer {flashinfer} works with vllm {vllm} is not known: {known['source']}"
+    return (
+        f"with FlashInfer {flashinfer}, vllm {vllm}'s attention path {known['attention']} and its sampler path "
+        f"{known['sampler']} ({known['source']}); fi_version: auto takes the release that vllm declares"
+    )
+
+
 # --- what vllm would use ----------------------------------------------------------------------------------------------
 
 

@@ -119,6 +119,7 @@ class Transaction(StateFolder):
             body, problem = {"transaction": {"state": "unreadable"}}, str(error)
         record: Record = body.get("transaction") or {}
         staged = record.get("strategy") == "staged" and record.get("state") == "open"
+        baselines = self._baselines()
         return {
             "id": record.get("id"),
             "state": record.get("state", "none"),
@@ -130,7 +131,8 @@ class Transaction(StateFolder):
             "candidate": self._tree(record["id"]) if staged else None,
             "clone": record.get("clone"),
             "baseline_id": record.get("id"),
-            "baselines": self._baselines(),
+            "baselines": baselines,
+            "way_back": self._way_back(body, [found["id"] for found in baselines]) or None,
             "owner": body.get("owner"),
             "exports": record.get("exports", []),
         }
@@ -177,7 +179,7 @@ class Transaction(StateFolder):
                 finally:
                     self.held = ()
         except journal.LockBusy as error:
-            raise Refused(str(error)) from None
+            raise Refused(str(error), held=True) from None
 
     def claim(self, body: dict[str, Any]) -> None:
         """Refuse when another run owns the environment. Raises Contested."""
@@ -193,7 +195,7 @@ class Transaction(StateFolder):
             gone=self.options.gone,
         )
         if said:
-            raise Contested(said, contested=current)
+            raise Contested(said, contested=current, held=True)
 
     # --- recover ------------------------------------------------------------------------------------------------------
 
@@ -920,6 +922,10 @@ class Transaction(StateFolder):
         kept = [found["id"] for found in self._baselines() if found["path"] != self.environment]
         return next((name for name in kept if is_noted("result", self.environment, self._meta(name))), "")
 
+    def _way_back(self, body: dict[str, Any], known: list[str]) -> str:
+        """The baseline that a return leads to which names none, out of those that are kept, newest first."""
+        return self._one_before(body) or (body.get("transaction") or {}).get("id") or next(iter(known), "")
+
     def _refuse_damaged_baseline(self, identifier: str) -> None:
         """Nothing has failed, so what is in place stays rather than give way to a tree that is not what was frozen."""
         tree = self._tree(identifier)
@@ -1145,7 +1151,7 @@ class Transaction(StateFolder):
             return promised + self._restarts(self._named_services(record["id"]))
         if action == "restore":
             known = {found["id"]: found["path"] for found in self._baselines()}
-            target = self.options.baseline or self._one_before(body) or record.get("id") or next(iter(known), "")
+            target = self.options.baseline or self._way_back(body, list(known))
             if target not in known and not (open_ and target == record.get("id")):
                 raise Refused(
                     f"no baseline {target} of {self.environment} is kept; kept are: {', '.join(known) or 'none'}"

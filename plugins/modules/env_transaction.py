@@ -183,6 +183,10 @@ transaction:
       type: list
       elements: dict
       returned: always
+    way_back:
+      description: The baseline that V(restore) leads to where O(baseline) names none; null where none is kept.
+      type: str
+      returned: always
     owner:
       description: The run that owns the environment, if any.
       type: dict
@@ -219,6 +223,10 @@ contested:
   description: The run that owns the environment.
   returned: when another run owns it
   type: dict
+held:
+  description: That the environment is another run's, or that its lock is held by a process that outlived one.
+  returned: when it was refused for that
+  type: bool
 """
 
 import os

@@ -64,6 +64,12 @@ reason:
   returned: always
   type: str
   sample: the installed vllm 0.11.0 declares it in its flashinfer extra
+remark:
+  description:
+    - What is to be known of this release and the installed vllm, such as that it works with its sampler only. Empty
+      where both of vllm's paths are known to work with it, and without vllm.
+  returned: always
+  type: str
 requirement:
   description: The requirement for FlashInfer itself.
   returned: always
@@ -107,7 +113,12 @@ versions_fingerprint:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, flashinfer_policy, inventory
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    distributions,
+    flashinfer_install,
+    flashinfer_policy,
+    inventory,
+)
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 
 
@@ -125,11 +136,12 @@ def main() -> None:
     tree = Stage(module.params["environment"], module.params["candidate"]).tree
     installed = distributions.installed(tree)
     selected = flashinfer_policy.select(module.params["wanted"], installed, module.params["default_version"])
-    present = installed.get(flashinfer_policy.PACKAGE)
+    present, vllm = installed.get(flashinfer_policy.PACKAGE), installed.get("vllm")
     module.exit_json(
         changed=False,
         version=selected.version,
         reason=selected.reason,
+        remark=flashinfer_install.remark(vllm.version, selected.version) if vllm else "",
         requirement=selected.requirement,
         companions=selected.companions,
         installed=present.version if present else None,

@@ -373,6 +373,8 @@ def why_not_converged(evidence: dict | None, spec_hash: str, prefix: str) -> str
     """The first reason why there is something to do, or an empty text."""
     if not evidence:
         return "no evidence of an earlier run"
+    if evidence.get("result") == "restored":
+        return "it was returned to a baseline since the last run"
     if evidence.get("spec_hash") != spec_hash:
         return "the inputs are not those of the earlier run"
     if evidence.get("result") != "verified":

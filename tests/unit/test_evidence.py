@@ -38,6 +38,49 @@ def test_what_was_left_out_and_kept_out_is_noted_with_the_reason():
     ]
 
 
+REMOVED = {"plan": {"removed": [{"name": "tabulate", "version": "0.9"}]}}
+REMOVED["lost"] = [{"name": "x", "before": "1", "after": None}]
+
+
+@pytest.mark.parametrize(
+    ("results", "is_", "is_not"),
+    [
+        ({}, "is", "is not"),
+        ({"check_mode": True}, "would be", "would not be"),
+        ({"failure": "x"}, "would be", "would not be"),
+    ],
+)
+def test_what_a_start_from_the_baseline_takes_out_was_taken_out_only_where_the_run_succeeded(results, is_, is_not):
+    assert evidence({"moves": REMOVED, **results})["notes"] == [
+        f"tabulate 0.9 {is_not} in the result",
+        f"x, changed since FlashInfer came, was 1 and {is_} not there in the result",
+    ]
+
+
+def test_what_an_earlier_run_left_is_noted():
+    found = {"changed": True, "recovered": {"found": "transaction a at open", "done": "the work was dropped"}}
+    (note,) = evidence({"earlier": found})["notes"]
+    assert note == "an earlier run did not end. Found: transaction a at open. Done: the work was dropped"
+    assert evidence({"earlier": {"changed": False, "recovered": {"found": "nothing"}}})["notes"] == []
+    assert evidence({"earlier": {"changed": True, "plan": ["end it"]}})["notes"] == []
+
+
+def test_a_repair_of_the_baseline_is_noted():
+    repaired = [{"name": "torch", "version": "2.8.0", "problems": ["torch/a.py: no such file", "torch/b.py: empty"]}]
+    steps = {"PyTorch": {"plan": {"repaired": repaired}}, "OlmOCR": {}, "FlashInfer": METHOD}
+    (note,) = evidence({"steps": steps})["notes"]
+    assert note == (
+        "torch 2.8.0 was damaged (torch/a.py: no such file; and 1 more) and was installed anew in the environment "
+        "itself, with the step PyTorch"
+    )
+    (note,) = evidence({"steps": steps, "check_mode": True})["notes"]
+    assert "would be installed anew" in note
+
+
+def test_what_is_known_of_the_release_and_vllm_is_noted():
+    assert evidence({"version": {"version": "0.6.13", "remark": "the sampler only"}})["notes"] == ["the sampler only"]
+
+
 def test_what_each_method_and_need_came_to_is_noted():
     needs = [
         {"requirement": "torch", "status": "satisfied", "reason": "2.8.0 is installed"},

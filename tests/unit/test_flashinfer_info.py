@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 import sys
 from pathlib import Path
 
@@ -33,6 +34,19 @@ Build cuda_13.0.r13.0/compiler.36424714_0
 def installed(**versions: str) -> dict[str, Distribution]:
     names = {name.replace("_", "-"): version for name, version in versions.items()}
     return {name: Distribution(name, version, f"/site/{name}.dist-info") for name, version in names.items()}
+
+
+@pytest.mark.parametrize(
+    ("vllm", "flashinfer", "said"),
+    [
+        ("0.11.0", "0.3.1", "^$"),
+        ("0.11.0", "0.6.13", "attention path breaks and its sampler path works .*fi_version: auto takes"),
+        ("0.11.0", "0.4.1", "attention path breaks and its sampler path breaks"),
+        ("0.20.2", "0.6.13", "^whether FlashInfer 0.6.13 works with vllm 0.20.2 is not known"),
+    ],
+)
+def test_what_is_to_be_known_of_a_release_and_vllm(vllm: str, flashinfer: str, said: str) -> None:
+    assert re.search(said, flashinfer_install.remark(vllm, flashinfer))
 
 
 @pytest.mark.parametrize(

@@ -131,9 +131,9 @@ def test_the_summary_names_what_was_not_run_and_where_the_report_is(written: tup
         "passed   PyTorch is still 2.8.0+cu128",
         "not run  CUDA is available to PyTorch: this host has no NVIDIA GPU",
         "FAILED   FlashInfer imports: flashinfer-python is 0.3.1, expected 0.3.2",
-        "added: apache-tvm-ffi 0.1.15.post2, flashinfer-python 0.3.1, pynvml 13.0.1",
+        "was to add: apache-tvm-ffi 0.1.15.post2, flashinfer-python 0.3.1, pynvml 13.0.1",
         "because: FlashInfer imports (flashinfer)",
-        "changed: pynvml 12.0.0 to 13.0.1",
+        "was to change: pynvml 12.0.0 to 13.0.1",
         "note: flashinfer-cubin left out: no version of it equals 0.3.1",
         f"report: {folder}/control/localhost/report.html",
     ):
@@ -148,6 +148,17 @@ def test_check_mode_writes_nothing(tmp_path: Path) -> None:
     assert "changed=0" in report(tmp_path, EVIDENCE, "--check")
     assert not (tmp_path / "host").exists()
     assert not (tmp_path / "control").exists()
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [("verified", ("added: apache", "changed: pynvml")), ("planned", ("would add: apache", "would change: pynvml"))],
+)
+def test_what_became_of_the_plan_is_told(tmp_path: Path, result: str, said: tuple[str, str]) -> None:
+    printed = report(tmp_path, {**EVIDENCE, "result": result})
+    assert all(re.search(f"[ '-]{text}", printed) for text in said)
+    markdown = (tmp_path / "host/reports/report.md").read_text(encoding="utf-8")
+    assert ("## Packages that were added" in markdown) == (result == "verified")
 
 
 def test_what_hosts_say_is_data(tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ def test_a_machine_that_has_it_all_is_converged(converged, method):
         (lambda tree, reports: (reports / "evidence.json").unlink(), "no evidence"),
         (lambda tree, reports: (reports / "evidence.json").write_text("{half"), "no evidence"),
         (lambda tree, reports: (reports / "evidence.json").write_text('{"spec_hash": "x"}'), "the inputs are not"),
+        (lambda tree, reports: (reports / "evidence.json").write_text('{"result": "restored"}'), "was returned to a"),
         (lambda tree, reports: (reports / "evidence.json").write_text('{"spec_hash": "h"}'), "did not end verified"),
         (lambda tree, reports: (tree / SITE / "tool/data.bin").unlink(), "damaged: tool"),
         (

@@ -247,6 +247,7 @@ def test_another_run_is_refused_until_it_ends(bench: Bench) -> None:
         with pytest.raises(transaction.Contested, match="x of ann on control node deploy") as raised:
             getattr(bench.work(owner=second), action)()
         assert raised.value.details["contested"]["pid"] == 10
+        assert raised.value.details["held"] is True
     bench.work().promote()
     with pytest.raises(transaction.Contested):
         bench.work(owner=second).begin()
@@ -254,6 +255,13 @@ def test_another_run_is_refused_until_it_ends(bench: Bench) -> None:
     bench.work(owner=second).begin()
     with pytest.raises(transaction.Contested, match="second of ann"):
         bench.work().restore()
+
+
+def test_a_lock_that_outlived_its_run_is_told_as_such(bench: Bench) -> None:
+    convert(bench)
+    with journal.lock(bench.work().state_dir), pytest.raises(transaction.Refused) as raised:
+        bench.work(owner=LATER, lock_wait=0.0).recover()
+    assert raised.value.details == {"held": True}
 
 
 def test_a_second_run_is_told_before_it_waits_for_the_lock(bench: Bench) -> None:
@@ -831,8 +839,9 @@ def test_the_way_back_leads_past_a_run_that_failed(bench: Bench, taken_back: str
     bench.work(owner=LATER).prune()
     again = {**RUN, "pid": 12}
     assert "exchange baseline" in bench.work(owner=again).plan("restore")[0]
+    told = bench.work(owner=again).describe()["way_back"]
     changed, proof = bench.work(owner=again).restore()
-    assert (changed, proof["equal"]) == (True, True)
+    assert (changed, proof["equal"], proof["baseline_id"]) == (True, True, told)
     assert bench.is_baseline()
     # Asked once more it is where it should be: no step further back.
     assert bench.work(owner={**RUN, "pid": 13}).restore()[0] is False
