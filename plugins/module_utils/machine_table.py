@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import redaction
-
 # PyTorch's aarch64 wheel of the package index is an eighth of the x86_64 one's size: it is built without CUDA.
 AARCH64 = (
     "aarch64: nothing here was tried on it. No lock is shipped for it, and the package index's PyTorch has no CUDA "
@@ -17,13 +15,12 @@ AARCH64 = (
 )
 
 
-def rows(seen: Mapping[str, Any], sources: Mapping[str, Any]) -> list[tuple[str, str]]:
+def rows(seen: Mapping[str, Any], packages_from: str) -> list[tuple[str, str]]:
     """Label and text of each line; every line is there, also where there is nothing to say."""
     environment, driver = seen["environment"], seen["driver"]
     gpus = seen["gpus"]["devices"] or [seen["gpus"]["problem"] or seen["gpus"]["absent"] or "none"]
     hindrances = [name for name, on in (("nouveau", driver["nouveau"]), ("Secure Boot", driver["secure_boot"])) if on]
     toolkits = [f"{kit['version'] or 'no nvcc that answers'} in {kit['home']}" for kit in seen["toolkits"]]
-    where = redaction.without_secrets(sources.get("default_index") or "") or "the host's own settings"
     return [
         ("distribution", f"{seen['distribution']}, {seen['architecture']}"),
         ("kernel", seen["kernel"]),
@@ -42,12 +39,12 @@ def rows(seen: Mapping[str, Any], sources: Mapping[str, Any]) -> list[tuple[str,
             f"{environment['path']}, {environment['kind'] or ''} {environment['state']}".replace(",  ", ", "),
         ),
         ("PyTorch", environment.get("torch") or "none"),
-        ("packages from", "the cache and local folders only" if sources.get("offline") else where),
+        ("packages from", packages_from),
     ]
 
 
-def lines(seen: Mapping[str, Any], sources: Mapping[str, Any]) -> list[str]:
+def lines(seen: Mapping[str, Any], packages_from: str) -> list[str]:
     """The table's lines, with the texts below each other."""
-    table = rows(seen, sources)
+    table = rows(seen, packages_from)
     width = max(len(label) for label, text in table)
     return [f"{label:<{width}}  {text}" for label, text in table]

@@ -162,6 +162,8 @@ class Uv:
 
         With `no_deps` nothing that they depend on is looked at.
         """
+        if not no_deps and self._has(requirements, constraints):
+            return []
         arguments = ["install", "--dry-run", "--output-format", "json", *self._build_flags()]
         arguments += ["--no-deps"] if no_deps else []
         arguments += ["-r", self._request(requirements), *self._constraint_flags(constraints)]
@@ -171,6 +173,19 @@ class Uv:
         # Nothing to do prints no JSON at all in this version.
         listed = json.loads(output)["changes"] if output.strip() else []
         return merge_changes(listed)
+
+    def _has(self, requirements: list[str], constraints: list[str]) -> bool:
+        """Whether all that is asked for is installed, with all that it depends on; no index is needed for that answer.
+
+        From a `pyproject.toml` uv would resolve, and fail where no index answers (0.13.9).
+        """
+        path = self._write("wanted.txt", "".join(f"{text}\n" for text in requirements))
+        arguments = ["install", "--dry-run", "--output-format", "json", "--offline", "--no-index", "-r", path]
+        try:
+            output = self._run(*arguments, *self._constraint_flags(constraints)).stdout
+        except (Unsatisfiable, Failed):
+            return False
+        return not (output.strip() and json.loads(output)["changes"])
 
     def declared(self, requirements: list[str], lock: str = "") -> list[str]:
         """What the named packages themselves declare that they need, markers and all.

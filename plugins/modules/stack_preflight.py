@@ -71,6 +71,11 @@ options:
     description:
       - A requirement that the package index must have. It is asked for when the environment is yet to be made.
     type: str
+  installs:
+    description:
+      - Whether anything is to be installed. Without that no package index is asked.
+    type: bool
+    default: true
   sources:
     description:
       - Where packages come from, as in M(ocrfleet.gpu_stack.uv_packages).
@@ -185,10 +190,8 @@ import pathlib
 import pwd
 import shutil
 import sys
-from urllib.error import HTTPError
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.urls import open_url
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     conda_engines,
     cuda_toolkits,
@@ -199,6 +202,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     machine,
     machine_table,
     nvidia,
+    package_index,
     redaction,
     torch_values,
 )
@@ -340,22 +344,29 @@ def index_problem(params: dict, python: str, folder: str) -> str | None:
     )
 
 
-def unreachable(sources: dict) -> str | None:
-    """Why a package index that was named does not answer at all. What it has is asked by uv, once uv is there."""
-    url = sources.get("default_index")
-    if not url or sources.get("offline"):
-        return None
-    try:
-        open_url(url, timeout=15, ca_path=sources.get("ca_bundle") or None).close()
-    except HTTPError:
-        return None  # it answers; that its root is no page is its own affair
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        return (
-            f"index: expected an answer from {redaction.without_secrets(url)}, found none ({reason}); check the "
-            "network, or correct stack_default_index"
-        )
-    return None
+def index_problems(params: dict, seen: dict, index: package_index.Index, folder: str) -> list[str]:
+    """Where the index does not answer; with a `folder` for uv's files also where it has not got the stack."""
+    sources = params["sources"]
+    found = "" if sources.get("offline") else package_index.unreachable(index, sources.get("ca_bundle") or "")
+    # An environment that is there has a plan made for it, which tells.
+    if folder and not found and params["probe_requirement"] and seen["environment"]["state"] != "environment":
+        found = index_problem(params, seen["python"], folder) or ""
+    return [found] if found else []
+
+
+def asks_index(params: dict, not_converged: str, state: str) -> bool:
+    """Whether anything is to be had from an index, as far as can be told without a plan."""
+    if not not_converged or not params["installs"]:
+        return False
+    if state != "environment":
+        return bool(params["probe_requirement"])
+    installed = distributions.installed(params["environment"])
+    wanted = [params["probe_requirement"].partition("==")[0]] if params["probe_requirement"] else []
+    wanted += [flashinfer_policy.PACKAGE] if params["flashinfer"] else []
+    if any(name not in installed for name in wanted):
+        return True
+    # Where the baseline's roles run, they install what is damaged anew.
+    return bool(params["probe_requirement"]) and bool(distributions.damaged(params["environment"]))
 
 
 def read_evidence(folder: str | None) -> dict | None:
@@ -405,6 +416,7 @@ def main() -> None:
             "disk_gb": {"type": "float", "default": 30},
             "uv": {"type": "path"},
             "probe_requirement": {"type": "str"},
+            "installs": {"type": "bool", "default": True},
             "sources": {"type": "dict", "default": {}},
             "gpu": {"type": "str", "choices": ["auto", "required", "ignored"], "default": "auto"},
             "cuda": {"type": "str", "default": "12.8"},
@@ -416,7 +428,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    redaction.hide(module, redaction.of_sources(params["sources"]))
+    index, offline = package_index.in_effect(params["sources"], os.environ), params["sources"].get("offline")
+    redaction.hide(module, redaction.of_sources({**params["sources"], "default_index": index.url}))
     evidence = read_evidence(params["evidence"])
     not_converged = why_not_converged(evidence, params["spec_hash"], params["environment"])
     seen = look(params)
@@ -428,19 +441,13 @@ def main() -> None:
         remarks.append(machine_table.AARCH64)
     problems = find_problems(params, seen) + gpu_problems + privilege_problems(missing)
     uv_version = machine.uv_version(params["uv"]) if params["uv"] else ""
-    # An environment that is there may need nothing from the index; then its plan will tell.
-    asks_index = not_converged and seen["environment"]["state"] != "environment" and params["probe_requirement"]
-    found = None
-    if not_converged:
-        found = unreachable(params["sources"])
-    if asks_index and uv_version and not found and not problems:
-        found = index_problem(params, seen["python"], module.tmpdir)
-    problems += [found] if found else []
+    if asks_index(params, not_converged, seen["environment"]["state"]):
+        problems += index_problems(params, seen, index, module.tmpdir if uv_version and not problems else "")
     module.exit_json(
         changed=False,
         problems=problems,
         remarks=remarks,
-        table=machine_table.lines(seen, params["sources"]),
+        table=machine_table.lines(seen, "the cache and local folders only" if offline else index.told()),
         machine=seen,
         missing_packages=missing,
         package_manager=platform.get("manager"),

@@ -265,7 +265,7 @@ def test_the_table_has_every_line():
         "toolkits": [{"home": "/usr/local/cuda-12.4", "version": "12.4"}],
         "conda": [],
     }
-    assert machine_table.lines(seen_, {"default_index": "https://mirror/simple"}) == [
+    assert machine_table.lines(seen_, "https://mirror/simple") == [
         "distribution   debian-12, x86_64",
         "kernel         6.1.0",
         "driver         none, nouveau, Secure Boot",
@@ -281,8 +281,27 @@ def test_the_table_has_every_line():
     ]
 
 
-def test_an_index_that_does_not_answer_is_told():
-    problem = stack_preflight.unreachable({"default_index": "http://127.0.0.1:9/simple"})
-    assert problem.startswith("index: expected an answer from http://127.0.0.1:9/simple, found none")
-    assert stack_preflight.unreachable({"default_index": "http://127.0.0.1:9/simple", "offline": True}) is None
-    assert stack_preflight.unreachable({}) is None
+ASKING = {"installs": True, "probe_requirement": "tool==1.0", "flashinfer": False}
+
+
+@pytest.mark.parametrize(
+    ("changes", "asks"),
+    [
+        ({}, False),  # all is there: fi_method=none needs nothing from an index
+        ({"flashinfer": True}, True),
+        ({"flashinfer": True, "installs": False}, False),
+        ({"flashinfer": True, "not_converged": ""}, False),
+        ({"probe_requirement": "olmocr==0.4.2"}, True),
+        ({"harm": "tool/data.bin"}, True),  # the role pytorch installs it anew
+        ({"harm": "tool/data.bin", "probe_requirement": None}, False),  # flashinfer.yml refuses it
+        ({"state": "absent"}, True),
+        ({"state": "absent", "probe_requirement": None}, False),
+    ],
+)
+def test_an_index_is_asked_only_where_something_is_to_be_had_from_it(tmp_path, changes, asks):
+    tree = make_environment(tmp_path / "env")
+    if "harm" in changes:
+        (tree / SITE / changes["harm"]).unlink()
+    params = {**ASKING, "environment": str(tree), **changes}
+    why_ = changes.get("not_converged", "no evidence")
+    assert stack_preflight.asks_index(params, why_, changes.get("state", "environment")) is asks

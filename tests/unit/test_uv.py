@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 from ansible_collections.ocrfleet.gpu_stack.plugins.action import uv_packages as action
@@ -34,7 +37,9 @@ def tool(tmp_path):
         (tmp_path / "stdout").write_text(stdout)
         (tmp_path / "stderr").write_text(stderr)
         binary.write_text(
-            f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/argv\nenv > {tmp_path}/env\n'
+            # Nothing of what is asked for is there.
+            '#!/bin/sh\ncase "$*" in *" --no-index "*) exit 1 ;; esac\n'
+            f'printf "%s\\n" "$@" > {tmp_path}/argv\nenv > {tmp_path}/env\n'
             f"cat {tmp_path}/stdout\ncat {tmp_path}/stderr >&2\nexit {rc}\n"
         )
         binary.chmod(0o755)
@@ -63,6 +68,23 @@ def test_a_dry_run_gives_the_changes_joined(tool, tmp_path):
     assert argv(tmp_path)[:5] == ["pip", "install", "--dry-run", "--output-format", "json"]
     assert argv(tmp_path)[-4:] == ["--python", "/srv/env/bin/python", "--color", "never"]
     assert (tmp_path / "work/constraints.txt").read_text() == "torch==2.8.0\n"
+
+
+def test_what_is_installed_needs_no_index(tmp_path):
+    """With the real uv, and an index that does not answer."""
+    binary, tree, work = str(Path(sys.executable).with_name("uv")), tmp_path / "env", tmp_path / "work"
+    work.mkdir()
+    subprocess.run([binary, "venv", "--quiet", "--offline", "--python", sys.executable, str(tree)], check=True)
+    site = f"lib/python3.{sys.version_info.minor}/site-packages"
+    for name, needs in (("torch", ""), ("tool", "Requires-Dist: torch==2.8.0\n")):
+        info = tree / site / f"{name}-2.8.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.8.0\n{needs}")
+    made = uv.Uv(binary, Stage(str(tree)), uv.Sources("http://127.0.0.1:9/simple"), str(work), 60)
+    assert made.changes(["tool==2.8.0"], ["torch==2.8.0"]) == []
+    for requirements, constraints in ((["tool==2.9"], []), (["tool"], ["torch==2.9"]), (["other"], [])):
+        with pytest.raises(uv.Failed, match="127.0.0.1:9"):
+            made.changes(requirements, constraints)
 
 
 def test_nothing_to_do_prints_nothing(tool):
