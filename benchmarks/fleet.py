@@ -13,6 +13,7 @@ own. CPU seconds are those of ansible-playbook and all its children here, ssh to
 from __future__ import annotations
 
 import functools
+import hashlib
 import http.server
 import json
 import os
@@ -31,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TOOLS = Path(sys.executable).parent
 MEGABYTES = 32
 RUN = f"bench{os.getpid()}"
+CACHE = "bench-cache"
 LIGHT: dict[str, Any] = {"__stack_platforms": {"debian-12": {"manager": "apt", "packages": []}}}
 
 
@@ -162,7 +164,8 @@ def serve(folder: Path) -> int:
     for wheel in wheels.glob("*.whl"):
         page = folder / "upstream/simple" / wheel.name.split("-")[0].replace("_", "-") / "index.html"
         page.parent.mkdir(parents=True)
-        page.write_text(f'<!doctype html><a href="../../wheels/{wheel.name}">{wheel.name}</a>\n')
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        page.write_text(f'<!doctype html><a href="../../wheels/{wheel.name}#sha256={digest}">{wheel.name}</a>\n')
     handler = functools.partial(Index, directory=str(folder / "upstream"))
     server = http.server.ThreadingHTTPServer(("0.0.0.0", 0), handler)  # noqa: S104 - containers have to reach it
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -172,13 +175,13 @@ def serve(folder: Path) -> int:
 def measure(folder: Path, numbers: list[int]) -> None:
     hosts = [f"bench-{number}" for number in range(1, max(numbers) + 1)]
     print(f"starting {len(hosts)} hosts and the cache", flush=True)
-    start_hosts(folder, ["cache"], light=False)
+    start_hosts(folder, [CACHE], light=False)
     start_hosts(folder, hosts, light=True)
-    gateway = podman("exec", f"ocrfleet-{RUN}-cache", "sh", "-c", "ip route | awk '/default/ {print $3}'").strip()
-    address = podman("inspect", "--format", "{{.NetworkSettings.IPAddress}}", f"ocrfleet-{RUN}-cache").strip()
+    gateway = podman("exec", f"ocrfleet-{RUN}-{CACHE}", "sh", "-c", "ip route | awk '/default/ {print $3}'").strip()
+    address = podman("inspect", "--format", "{{.NetworkSettings.IPAddress}}", f"ocrfleet-{RUN}-{CACHE}").strip()
     index = f"http://{gateway}:{serve(folder)}/simple"
     inventory = {
-        "package_cache": {"hosts": {"cache": {}}},
+        "package_cache": {"hosts": {CACHE: {}}},
         "gpu": {
             "hosts": dict.fromkeys(hosts, {}),
             "vars": {
@@ -198,7 +201,7 @@ def measure(folder: Path, numbers: list[int]) -> None:
         },
     }
     (folder / "bench.yml").write_text(json.dumps(inventory))
-    play(folder, "ocrfleet.gpu_stack.package_cache", ["cache"], {"package_cache_index": index})
+    play(folder, "ocrfleet.gpu_stack.package_cache", [CACHE], {"package_cache_index": index})
     head = ("wall s", "CPU s", "CPU/host", "MiB/host", "tasks", "modules")
     print(f"{'hosts':>5}  {'what':22} {head[0]:>7} {head[1]:>8} " + " ".join(f"{name:>9}" for name in head[2:]))
     site, back, plain = (
@@ -209,7 +212,7 @@ def measure(folder: Path, numbers: list[int]) -> None:
     wheel = (folder / "upstream/wheels").glob("flashinfer*.whl").__next__().stat().st_size
     for count in numbers:
         chosen = hosts[:count]
-        podman("exec", f"ocrfleet-{RUN}-cache", "sh", "-c", "rm -rf /var/cache/ocrfleet-packages/*")
+        podman("exec", f"ocrfleet-{RUN}-{CACHE}", "sh", "-c", "rm -rf /var/cache/ocrfleet-packages/*")
         for host in chosen:
             podman("exec", f"ocrfleet-{RUN}-{host}", "rm", "-rf", "/home/ocr/stack/cache")
         Index.sent = 0

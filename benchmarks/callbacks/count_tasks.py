@@ -21,6 +21,8 @@ description:
 requirements: []
 """
 
+# These only bring tasks in, which are counted themselves.
+INCLUDES = ("include_role", "include_tasks")
 # Work of the control node alone.
 LOCAL = (
     "check_inputs",
@@ -45,9 +47,12 @@ class CallbackModule(CallbackBase):
         self.counts = {"executed": 0, "remote": 0}
 
     def _count(self, result: Any) -> None:
-        self.counts["executed"] += 1
         task = result.task if hasattr(result, "task") else result._task
-        if task.action.rpartition(".")[2] not in LOCAL and task.delegate_to != "localhost":
+        action = task.action.rpartition(".")[2]
+        if action in INCLUDES:
+            return
+        self.counts["executed"] += 1
+        if action not in LOCAL and task.delegate_to != "localhost":
             self.counts["remote"] += 1
 
     def v2_runner_on_ok(self, result: Any) -> None:
