@@ -13,13 +13,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.machine import BEGUN
 
 KINDS = ("conda", "mamba", "micromamba")
 # Where their installers put them when nothing else is said.
 FOLDERS = ("miniforge3", "mambaforge", "miniconda3", "anaconda3", "conda")
 PARENTS = ("~", "/opt", "/srv", "/usr/local")
-# Beside the folder, not in it: the installer wants to make the folder itself.
-BEGUN = ".ocrfleet-begun"
 # In the folder: we have installed it, and may take it away again.
 OURS = ".ocrfleet-installed"
 _SECONDS = 60.0
@@ -116,6 +115,12 @@ def choose(method: str, home: str, executable: str, found: list[Engine], begun: 
             ),
         )
     problems = []
+    environments = os.path.join(home, "envs")
+    if begun and os.path.isdir(environments) and os.listdir(environments):
+        problems.append(
+            f"conda: expected no environment in {home}, whose installation by this collection did not end, found "
+            f"{', '.join(sorted(os.listdir(environments)))}; so other hands finished it: remove {home}{BEGUN} to keep it"
+        )
     if os.path.lexists(home) and not begun:
         problems.append(f"conda: expected nothing at {home}, found something that is no conda; move it away")
     if not checksum:

@@ -14,6 +14,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands
 
 USUAL = "usr/local"
 LINK = "usr/local/cuda"
+NOTE = "usr/local/.ocrfleet-cuda-link"  # where the link led before a run that was killed
 # The runfile's installer can be killed half-way; what it left is told apart by this file in the toolkit's folder.
 STAMP = ".ocrfleet-runfile"
 BEGUN, DONE = "begun", "done"
@@ -59,13 +60,19 @@ def survey(home: str, root: str = "/", run: Callable[..., commands.Result] = com
     folders = [home, *sorted(glob.glob(os.path.join(root, USUAL, "cuda-[0-9]*"))), os.path.join(root, LINK)]
     seen: dict[str, str] = {}
     for folder in folders:
-        if os.path.isdir(folder):
+        # An empty one is what a run left that was killed before it began.
+        if os.path.isdir(folder) and os.listdir(folder):
             seen.setdefault(os.path.realpath(folder), folder)
     return [look(folder, run) for folder in seen.values()]
 
 
 def link_target(root: str = "/") -> str:
-    """Where /usr/local/cuda leads, or an empty text."""
+    """Where /usr/local/cuda leads, or led before a run that was killed; or an empty text."""
+    try:
+        with open(os.path.join(root, NOTE), encoding="utf-8") as file:
+            return file.readline().strip()
+    except OSError:
+        pass
     path = os.path.join(root, LINK)
     return os.path.realpath(path) if os.path.lexists(path) else ""
 
@@ -186,8 +193,10 @@ def _obstacles(wish: Wish, found: list[Toolkit], method: str = "") -> list[str]:
                 "CUDA toolkit: expected cuda_runfile_checksum, found none; take it from NVIDIA's page of checksums and "
                 "give it as ALGORITHM:DIGEST"
             )
-        if at_home and not at_home.version and at_home.stamp != BEGUN:
+        if at_home and not at_home.whole and not at_home.stamp and at_home.version in ("", wish.version):
             problems.append(
-                f"CUDA toolkit: expected nothing at {wish.home}, found something without an nvcc; move it away"
+                f"CUDA toolkit: expected nothing at {wish.home}, or a toolkit of this role's, found "
+                f"{describe(at_home) if at_home.version else 'something without an nvcc'}; move it away, or name "
+                "another folder by cuda_home"
             )
     return problems

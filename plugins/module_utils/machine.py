@@ -14,6 +14,8 @@ import sys
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands
 
 PROBE_SECONDS = 20.0
+# Beside a prefix that is being made, not in it: the tools that make one want to make the folder themselves.
+BEGUN = ".ocrfleet-begun"
 
 # An interpreter that answers at all answers at once.
 _PYTHON_SECONDS = 10.0
@@ -113,7 +115,9 @@ def environment_state(prefix: str) -> dict:
     kind = "conda" if "conda-meta" in entries else "venv" if "pyvenv.cfg" in entries else None
     python = os.path.join(prefix, "bin", "python")
     version = python_version(python) if os.path.exists(python) else None
-    if version:
+    if os.path.exists(f"{prefix}{BEGUN}") and kind:
+        state = "partial"  # what a killed run left may answer
+    elif version:
         state = "environment"
     elif not entries:
         state = "empty"

@@ -121,9 +121,15 @@ def main() -> None:
     command = create_command(params)
     if module.check_mode:
         module.exit_json(changed=True, command=command)
-    write(begun, "an environment is being made here by ocrfleet.gpu_stack\n")
-    if os.path.lexists(prefix):
-        shutil.rmtree(prefix)
+    try:
+        write(begun, "an environment is being made here by ocrfleet.gpu_stack\n")
+        if os.path.lexists(prefix):
+            shutil.rmtree(prefix)
+    except OSError as error:
+        module.fail_json(
+            msg=f"expected a place for an environment at {prefix} that this user may write to, found {error.filename}: "
+            f"{error.strerror}; make its folder, run as its owner, or name another prefix"
+        )
     result = commands.run(command, timeout=_SECONDS)
     made = machine.environment_state(prefix)
     if not result.ok or made["python"] != params["python"]:

@@ -93,6 +93,12 @@ options:
     type: str
     choices: [check, present]
     default: check
+  ignore_gpu:
+    description:
+      - Whether the host is taken for one without a GPU, because OlmOCR works with a server elsewhere. A driver that is
+        old or does not answer is no problem then, and none is installed.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Can run in check mode; it only reads.
@@ -194,6 +200,8 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     nvidia,
 )
 
+# How a file of the package manager's begins that this collection wrote.
+HEADER = "# Written by ocrfleet.gpu_stack."
 SOURCES = {"apt": "/etc/apt/sources.list.d", "dnf": "/etc/yum.repos.d"}
 
 
@@ -213,13 +221,25 @@ def repository_of(params: dict, distribution: str, architecture: str) -> dict:
         "key": f"{url}/{entry['key']}",
         "file": file,
         "other_file": source_file(SOURCES[entry["manager"]], url, file),
+        "ours": is_ours(file),
         "packages": entry["packages"][params["package_set"]],
         "driver_packages": entry["driver"],
     }
 
 
+def is_ours(path: str) -> bool:
+    """Whether this collection wrote a file; NVIDIA's own package uses the same name."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.readline().startswith(HEADER)
+    except OSError:
+        return False
+
+
 def source_file(folder: str, url: str, ours: str) -> str:
-    """The file of somebody else that names this repository already, or an empty text."""
+    """The file of somebody else that names this repository already, or has the name of ours; or an empty text."""
+    if os.path.lexists(ours) and not is_ours(ours):
+        return ours
     for path in sorted(glob.glob(os.path.join(folder, "*"))):
         if path == ours or not path.endswith((".list", ".sources", ".repo")):
             continue
@@ -284,12 +304,13 @@ def main() -> None:
             "flashinfer_version": {"type": "str", "default": ""},
             "offline": {"type": "bool", "default": False},
             "driver": {"type": "str", "choices": ["check", "present"], "default": "check"},
+            "ignore_gpu": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     params = module.params
     survey, hardware = nvidia.survey(), gpu_presence.hardware()
-    gpu = bool(survey.gpus or hardware)
+    gpu = bool(survey.gpus or hardware) and not params["ignore_gpu"]
     repository = repository_of(params, machine.distribution(), platform.machine())
     found = cuda_toolkits.survey(params["home"])
     way = cuda_toolkits.choose(
@@ -310,6 +331,8 @@ def main() -> None:
         found,
     )
     reported = driver_report(params, survey, hardware, driver.kernel_state())
+    if params["ignore_gpu"]:
+        reported.update(problems=[], install=False)
     missing = machine.missing_packages(repository.get("packages", [])) if way.method == "repository" else []
     installed = installed_packages(params["version"])
     remarks = []

@@ -103,3 +103,11 @@ def test_the_environments_own_settings_name_its_channels():
     assert conda_environment.condarc(["conda-forge", "https://m/x"]) == (
         'channels:\n  - "conda-forge"\n  - "https://m/x"\n'
     )
+
+
+def test_environments_in_a_home_that_a_killed_run_left_are_not_removed(tmp_path):
+    (tmp_path / "envs/mine").mkdir(parents=True)
+    way = conda_engines.choose("auto", str(tmp_path), "", [], True, "sha256:0")
+    assert len(way.problems) == 1
+    assert "expected no environment in" in way.problems[0]
+    assert "found mine;" in way.problems[0]

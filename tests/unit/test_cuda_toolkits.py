@@ -64,6 +64,8 @@ def make_toolkit(home, version="12.8", headers=("curand.h", "cublasLt.h")):
         ({"method": "runfile"}, [], "runfile", HOME, ["expected cuda_runfile,", "expected cuda_runfile_checksum"]),
         ({"method": "runfile", "runfile": "u", "checksum": "c"}, [KILLED], "runfile", HOME, []),
         ({"method": "runfile", "runfile": "u", "checksum": "c"}, [BROKEN], "runfile", HOME, ["move it away"]),
+        # One that somebody else installed, and that lacks a header: ours over it would be removed with it later.
+        ({"method": "runfile", "runfile": "u", "checksum": "c"}, [BARE], "runfile", HOME, ["12.8 at", "move it away"]),
         (
             {"method": "runfile", "runfile": "u", "checksum": "c", "version": "12.9"},
             [WHOLE],
@@ -200,13 +202,32 @@ def test_the_repository_of_a_platform(mirror, distribution, architecture, url, f
 def test_somebody_elses_source_of_the_same_repository_is_found(tmp_path):
     url = "https://n/repos/debian12/x86_64"
     ours = tmp_path / "cuda-debian12-x86_64.list"
-    ours.write_text(f"deb {url}/ /\n")
+    ours.write_text(f"{cuda_toolkit.HEADER}\ndeb {url}/ /\n")
     (tmp_path / "commented.list").write_text(f"# deb {url}/ /\n")
     (tmp_path / "longer.list").write_text(f"deb {url}-other/ /\n")
     assert cuda_toolkit.source_file(str(tmp_path), url, str(ours)) == ""
     theirs = tmp_path / "nvidia.sources"
     theirs.write_text(f"Types: deb\nURIs: {url}\nSuites: /\n")
     assert cuda_toolkit.source_file(str(tmp_path), url, str(ours)) == str(theirs)
+
+
+def test_a_file_of_nvidias_own_package_is_somebody_elses(tmp_path):
+    """cuda-keyring writes the very name, with whatever address."""
+    path = tmp_path / "cuda-debian12-x86_64.list"
+    assert not cuda_toolkit.is_ours(str(path))
+    path.write_text("deb [signed-by=/usr/share/keyrings/cuda-archive-keyring.gpg] https://n/ /\n")
+    assert cuda_toolkit.source_file(str(tmp_path), "http://mirror/cuda", str(path)) == str(path)
+    path.write_text(f"{cuda_toolkit.HEADER}\ndeb http://mirror/cuda/ /\n")
+    assert cuda_toolkit.is_ours(str(path))
+
+
+def test_where_the_link_led_is_known_after_a_kill(tmp_path):
+    (tmp_path / "usr/local/cuda-12.8").mkdir(parents=True)
+    link = tmp_path / cuda_toolkits.LINK
+    link.symlink_to(tmp_path / "usr/local/cuda-12.8")
+    assert cuda_toolkits.link_target(str(tmp_path)) == str(tmp_path / "usr/local/cuda-12.8")
+    (tmp_path / cuda_toolkits.NOTE).write_text("/usr/local/cuda-12.4\n")
+    assert cuda_toolkits.link_target(str(tmp_path)) == "/usr/local/cuda-12.4"
 
 
 def test_a_link_is_turned_by_itself_where_no_alternatives_keep_it(tmp_path):

@@ -82,6 +82,10 @@ def test_another_owners_environment_is_refused(monkeypatch):
 def test_the_state_of_a_prefix_is_told_apart(tmp_path):
     tree = make_environment(tmp_path / "env")
     assert machine.environment_state(str(tree))["state"] == "environment"
+    begun = tree.with_name(tree.name + machine.BEGUN)
+    begun.touch()
+    assert machine.environment_state(str(tree))["state"] == "partial", "what a killed run left may answer"
+    begun.unlink()
     (tree / "bin/python").unlink()
     assert machine.environment_state(str(tree))["state"] == "partial"
     (tmp_path / "empty").mkdir()
