@@ -119,7 +119,7 @@ def choose(method: str, home: str, executable: str, found: list[Engine], begun: 
     if begun and os.path.isdir(environments) and os.listdir(environments):
         problems.append(
             f"conda: expected no environment in {home}, whose installation by this collection did not end, found "
-            f"{', '.join(sorted(os.listdir(environments)))}; so other hands finished it: remove {home}{BEGUN} to keep it"
+            f"{', '.join(sorted(os.listdir(environments)))}; other hands finished it: remove {home}{BEGUN} to keep it"
         )
     if os.path.lexists(home) and not begun:
         problems.append(f"conda: expected nothing at {home}, found something that is no conda; move it away")

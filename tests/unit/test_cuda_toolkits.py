@@ -65,7 +65,7 @@ def make_toolkit(home, version="12.8", headers=("curand.h", "cublasLt.h")):
         ({"method": "runfile", "runfile": "u", "checksum": "c"}, [KILLED], "runfile", HOME, []),
         ({"method": "runfile", "runfile": "u", "checksum": "c"}, [BROKEN], "runfile", HOME, ["move it away"]),
         # One that somebody else installed, and that lacks a header: ours over it would be removed with it later.
-        ({"method": "runfile", "runfile": "u", "checksum": "c"}, [BARE], "runfile", HOME, ["12.8 at", "move it away"]),
+        ({"method": "runfile", "runfile": "u", "checksum": "c"}, [BARE], "runfile", HOME, ["without curand.h; move"]),
         (
             {"method": "runfile", "runfile": "u", "checksum": "c", "version": "12.9"},
             [WHOLE],
