@@ -293,6 +293,10 @@ def misfits(block: object) -> list[str]:
     role = str(block.get("role", "")).removeprefix(f"{COLLECTION}.")
     if block.get("role") and role not in specs:
         wrong.append(f"there is no role {block['role']}")
+    elif role:
+        # Ansible takes whatever stands beside `role` for a parameter, and refuses what its specification has not got.
+        known = {*specs[role], "role", "name", "vars", "when", "tags", "become", "become_user", "delegate_to"}
+        wrong += [f"{role} has no parameter {name}; it belongs under vars" for name in block if name not in known]
     return wrong + [text for value in block.values() for text in misfits(value)]
 
 
@@ -309,6 +313,10 @@ def test_yaml_examples_fit_the_argument_specs(page):
         ("verify_required: [cuda, smokes]", "smokes"),
         ("kernel_pack_timeout: long", "kernel_pack_timeout"),
         ("[{hosts: all, roles: [{role: ocrfleet.gpu_stack.conda, vars: {conda_scope: world}}]}]", "conda_scope"),
+        (
+            "[{hosts: all, roles: [{role: ocrfleet.gpu_stack.verify, stack_root: /srv}]}]",
+            "verify has no parameter stack_root",
+        ),
         ("[{hosts: all, roles: [{role: ocrfleet.gpu_stack.condo}]}]", "there is no role ocrfleet.gpu_stack.condo"),
         ("[{ocrfleet.gpu_stack.gpu_smoke: {environment: /e, kernel: [torch_matmul]}}]", "has no option kernel"),
     ],
@@ -329,6 +337,11 @@ def test_files_that_pages_name_are_there(page):
     ]
     # Folders that fill up by use.
     assert [name for name in gone if name != "changelogs/fragments/"] == []
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "roles").glob("*/README.md")), ids=lambda path: path.parent.name)
+def test_each_role_says_its_way_back(page):
+    assert re.search(r"\bway\s+back\b", page.read_text(encoding="utf-8"))
 
 
 @lru_cache
