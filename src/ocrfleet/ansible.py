@@ -14,11 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ocrfleet import evidence
 from ocrfleet.errors import FleetError
+from ocrfleet.evidence import Evidence
 from ocrfleet.planning import Fleet
 from ocrfleet.text import plain
 
@@ -73,44 +75,31 @@ def environment() -> dict[str, str]:
     return env
 
 
-def evidence_of(reports: Path, host: str) -> dict[str, Any]:
-    """What the role report wrote of a host, if it did. The folder's name is made as that role makes it."""
-    file = reports / re.sub(r"[^A-Za-z0-9_.-]", "_", host) / "evidence.json"
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) and found.get("host") == host else {}
+def believed(found: Evidence, began: float) -> Outcome:
+    """What evidence says that a host is verified makes of it."""
+    problem = evidence.wrong(found)
+    if problem:
+        return Outcome("unknown", problem, found)
+    changed = evidence.baseline(found) and not evidence.earlier(found, began)
+    return Outcome("converted" if changed else "unchanged", "", found)
 
 
-def is_proof(evidence: dict[str, Any]) -> bool:
-    return evidence.get("result") == "verified"
-
-
-def earlier(evidence: dict[str, Any], began: float) -> bool:
-    """Whether evidence is that of an earlier run, which a host shows again when there is nothing to do."""
-    return str(evidence.get("finished", "")) < time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began))
-
-
-def judge(host: str, seen: _Seen, evidence: dict[str, Any], needs_evidence: bool, began: float) -> Outcome:
+def judge(host: str, seen: _Seen, found: Evidence, needs_evidence: bool, began: float) -> Outcome:
     """One host's outcome. Ansible's word that nothing failed is not enough: a rescued host says so too."""
     message, facts = seen.messages.get(host, ""), seen.facts.get(host, {})
     if seen.stats is None:
-        return Outcome("unknown", message or seen.error or f"ansible-playbook ended early (code {seen.rc})", evidence)
+        return Outcome("unknown", message or seen.error or f"ansible-playbook ended early (code {seen.rc})", found)
     if seen.stats.get("dark", {}).get(host):
-        return Outcome("unreachable", message or "unreachable", evidence, facts)
+        return Outcome("unreachable", message or "unreachable", found, facts)
     if seen.stats.get("failures", {}).get(host):
-        return Outcome("failed", message or "failed", evidence, facts)
+        return Outcome("failed", message or "failed", found, facts)
     if host not in seen.stats.get("processed", {}):
-        return Outcome("unknown", "the run told nothing of this host", evidence, facts)
-    if needs_evidence and not is_proof(evidence):
+        return Outcome("unknown", "the run told nothing of this host", found, facts)
+    if needs_evidence and not evidence.is_proof(found):
         rescued = "; a failure was rescued" if seen.stats.get("rescued", {}).get(host) else ""
-        told = evidence.get("result", "there is none")
-        return Outcome("failed", f"no evidence that it is verified ({told}){rescued}", evidence, facts)
-    changed = evidence.get("transaction", {}).get("baseline_id")
-    if needs_evidence and (earlier(evidence, began) or not changed):
-        return Outcome("unchanged", "", evidence, facts)
-    return Outcome("converted", "", evidence, facts)
+        told = found.get("result", "there is none")
+        return Outcome("failed", f"no evidence that it is verified ({told}){rescued}", found, facts)
+    return replace(believed(found, began), facts=facts) if needs_evidence else Outcome("converted", "", found, facts)
 
 
 def deal(hosts: list[str], shards: int) -> list[list[str]]:
@@ -160,8 +149,8 @@ class Ansible:
         outcomes = {}
         for hand, told in zip(hands, seen, strict=True):
             for host in hand:
-                evidence = evidence_of(self.reports(run), host) if needs_evidence else {}
-                outcomes[host] = judge(host, told, evidence, needs_evidence, began)
+                found = evidence.read(self.reports(run), host) if needs_evidence else {}
+                outcomes[host] = judge(host, told, found, needs_evidence, began)
         return outcomes
 
     def _play(

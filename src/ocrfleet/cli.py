@@ -170,7 +170,10 @@ def rollout(args: argparse.Namespace, console: Console) -> int:
 def resume(args: argparse.Namespace, console: Console) -> int:
     store = Store(args.state_dir)
     with store.driver("resume"):
-        return drive(store, store.open(args.rollout), console, not args.no_wait)
+        state = store.open(args.rollout)
+        if state.backward and state.state in OVER:
+            raise FleetError(f"rollout {state.id} is {state.state}; `ocrfleet rollback {state.id}` rolls it back")
+        return drive(store, state, console, not args.no_wait, back=state.backward)
 
 
 def rollback(args: argparse.Namespace, console: Console) -> int:

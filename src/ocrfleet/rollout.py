@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
-from ocrfleet import errors, gate, hooks, planning
-from ocrfleet.ansible import Ansible, Outcome, at_work, evidence_of, is_proof
+from ocrfleet import errors, evidence, gate, hooks, planning
+from ocrfleet.ansible import Ansible, Outcome, at_work, believed
 from ocrfleet.errors import FleetError, Refused
 from ocrfleet.state import Host, State
 from ocrfleet.text import one_line
@@ -66,7 +69,7 @@ class Driver:
 
     def forward(self) -> int:
         """Go on until the end, a closed gate, or a pause. Returns the exit code."""
-        if self.state.state in ("aborted", "rolled back", "rolling back"):
+        if self.state.backward or self.state.state == "aborted":
             raise FleetError(f"rollout {self.state.id} is {self.state.state}; it cannot go on. Begin another one")
         with self._signals():
             try:
@@ -83,8 +86,23 @@ class Driver:
 
     def _settle(self) -> None:
         """Find out what an earlier driver left: wait for its processes, and read what they still wrote."""
+        self._wait_for_earlier()
+        ended = []
+        for host in self.state.hosts(states=["running"]):
+            found = evidence.read(self.ansible.reports(host.run), host.name)
+            if evidence.is_proof(found):
+                ended.append((host.name, self._answered(host, believed(found, host.began or 0))))
+            elif found and not evidence.earlier(found, host.began or 0):
+                ended.append((host.name, Outcome("failed", str(found.get("failure", "failed")), found)))
+        if ended:
+            self.watcher.note(f"{len(ended)} hosts had ended before the driver did")
+            self._record(ended)
+        # Nobody is at work on these: they go back into service, or are drained again with their next run.
+        self._undrain(self.state.hosts())
+
+    def _wait_for_earlier(self) -> None:
         until, told = self.clock() + PATIENCE, False
-        while self.state.hosts(states=["running"]) and (processes := at_work(self.state.folder)):
+        while processes := at_work(self.state.folder):
             if not told:
                 self.watcher.note(f"waiting for the earlier run, which still works as process {processes[0]}")
                 told = True
@@ -92,16 +110,14 @@ class Driver:
                 raise Refused(f"the earlier run still works as processes {processes}; end them, then resume")
             self._listen()
             self.sleep(POLL)
-        ended = []
-        for host in self.state.hosts(states=["running"]):
-            evidence = evidence_of(self.ansible.reports(host.run), host.name)
-            if is_proof(evidence):
-                ended.append((host.name, Outcome("converted", "", evidence)))
-        if ended:
-            self.watcher.note(f"{len(ended)} hosts had ended before the driver did")
-            self._record(ended)
-        # Nobody is at work on these: they go back into service, or are drained again with their next run.
-        self._undrain([host for host in self.state.hosts(states=gate.CONVERTED) if host.drained])
+
+    @staticmethod
+    def _answered(host: Host, outcome: Outcome) -> Outcome:
+        """Where an earlier run of this rollout changed a host that has nothing to do now, this rollout converted it."""
+        mine = host.first is not None and not evidence.earlier(outcome.evidence, host.first)
+        if outcome.state == "unchanged" and mine and evidence.baseline(outcome.evidence):
+            return replace(outcome, state="converted")
+        return outcome
 
     # --- a wave ---
 
@@ -115,7 +131,7 @@ class Driver:
             self.state.set_state("running")
             self.state.set_wave(number, "running")
             self.watcher.wave(number, wave["cohort"], len(hosts))
-            self._batches(number, wave["cohort"], bool(wave["canary"]))
+            self._batches(number, "" if wave["canary"] else self._lock(number, wave["cohort"]))
             self._judge(number, bool(wave["canary"]))
             self.state.set_wave(number, "judged")
         if number == len(self.state.waves()):
@@ -128,21 +144,21 @@ class Driver:
             self._approval(number)
         self.state.set_wave(number, "passed")
 
-    def _batches(self, number: int, cohort: str, canary: bool) -> None:
+    def _batches(self, number: int, lock: str) -> None:
         while pending := [host.name for host in self.state.hosts(number, ["pending"])]:
             self._listen()
             down = [host.name for host in self.state.hosts(states=["running", "unreachable", "unknown"])]
             now = datetime.fromtimestamp(self.clock(), timezone.utc)
             batch = planning.next_batch(pending, down, self.fleet, self.policy, now)
             if batch.hosts:
-                self._batch(list(batch.hosts), cohort, canary)
+                self._batch(list(batch.hosts), lock)
             elif batch.until is not None:
                 self._pass_time(batch.until.timestamp(), f"waiting for a maintenance window, {batch.until:%a %H:%M %Z}")
             else:
                 why = "a limit of the policy does not allow it while other hosts are down"
                 self._skip(dict.fromkeys(pending, why))
 
-    def _batch(self, names: list[str], cohort: str, canary: bool) -> None:
+    def _batch(self, names: list[str], lock: str) -> None:
         known = {host.name: host for host in self.state.hosts(states=["pending"])}
         run = self._new_run()
         # In one step: what is drained or under way from here on is found by whoever comes after a kill.
@@ -151,19 +167,11 @@ class Driver:
         if not ready:
             return
         variables = dict(self.policy["variables"])
-        lock = self.state.lock_of(cohort)
-        if lock and not canary:
+        if lock:
             variables["flashinfer_lock"] = lock
+        self.state.hand_over(ready)
         outcomes = self.ansible.run(run, self.policy["playbook"], ready, variables, self.watcher.event)
-        ended = []
-        for name, outcome in outcomes.items():
-            if outcome.state == "unchanged" and known[name].run:
-                # An earlier run of this rollout has touched it, so this rollout answers for it.
-                outcome = Outcome("converted", outcome.message, outcome.evidence)
-            ended.append((name, outcome))
-        self._record(ended)
-        if canary:
-            self._keep_lock(cohort, [outcome.evidence for _name, outcome in ended])
+        self._record([(name, self._answered(known[name], outcome)) for name, outcome in outcomes.items()])
         self._undrain([host for host in self.state.hosts() if host.name in outcomes])
 
     def _record(self, ended: list[tuple[str, Outcome]]) -> None:
@@ -177,16 +185,32 @@ class Driver:
         for name, state, message, _evidence, figures in rows:
             self.watcher.host(name, state, message or figures)
 
-    def _keep_lock(self, cohort: str, found: list[dict[str, Any]]) -> None:
-        """The packages that the canary got, exactly, are what its like get after it."""
-        text = next((evidence["lock"] for evidence in found if evidence.get("lock")), "")
-        if not text or self.state.lock_of(cohort):
-            return
-        folder = self.state.folder / "locks"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        file = folder / f"{cohort[:12]}.txt"
-        file.write_text(text, encoding="utf-8")
-        self.state.keep_lock(cohort, str(file))
+    def _lock(self, number: int, cohort: str) -> str:
+        """The file of the packages that the canary got, exactly: what its like get after it. "" where it got none.
+
+        It is made of the canary's evidence each time, so a kill cannot lose it.
+        """
+        canary = next(wave["number"] for wave in self.state.waves() if wave["cohort"] == cohort and wave["canary"])
+        got_packages = False
+        for host in self.state.hosts(canary, gate.CONVERTED):
+            found = self.state.evidence(host.name)
+            text = found.get("lock", "")
+            if text and evidence.is_lock(text):
+                return self._lock_file(cohort, text)
+            changes = found.get("plan") or found.get("changed")
+            got_packages = got_packages or (host.state == "converted" and bool(changes))
+        if got_packages and "flashinfer_lock" not in self.policy["variables"]:
+            self._stop(number, "the canary got packages and told no lock of them, so its like could get others")
+        return ""
+
+    def _lock_file(self, cohort: str, text: str) -> str:
+        # A cohort's name is what hosts told, so it is in no file's name.
+        file = self.state.folder / "locks" / f"{hashlib.sha256(cohort.encode()).hexdigest()[:16]}.txt"
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        draft = file.with_suffix(".new")
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, file)
+        return str(file)
 
     def _judge(self, number: int, canary: bool) -> None:
         judged = {host.name: host.figures or host.state for host in self.state.hosts(number)}
@@ -195,11 +219,14 @@ class Driver:
             shown = "; ".join(one_line(reason) for reason in decision.reasons[:5])
             more = len(decision.reasons) - 5
             note = f"{len(decision.reasons)} of {len(judged)} hosts: {shown}{f'; and {more} more' if more > 0 else ''}"
-            self.state.set_wave(number, "stopped", note)
-            self.state.set_state("stopped", f"the gate after wave {number} is closed: {note}")
             self.watcher.note(f"wave {number}: the gate is closed, no further host is touched")
-            raise Interrupted(errors.STOPPED)
+            self._stop(number, note, f"the gate after wave {number} is closed: {note}")
         self.watcher.note(f"wave {number}: the gate is open")
+
+    def _stop(self, number: int, note: str, why: str = "") -> NoReturn:
+        self.state.set_wave(number, "stopped", note)
+        self.state.set_state("stopped", why or f"wave {number} does not begin: {note}")
+        raise Interrupted(errors.STOPPED)
 
     def _skip(self, reasons: dict[str, str], state: str = "skipped") -> None:
         self.state.end([(name, state, why, self.state.evidence(name), "") for name, why in reasons.items()])
@@ -230,10 +257,12 @@ class Driver:
             self.watcher.note(f"{name}: still out of service, the hook undrain failed: {one_line(why)}")
 
     def _is_sound(self, host: Host) -> bool:
+        """Whether a host is converted, or provably as it was."""
         if host.state in (*gate.CONVERTED, "rolled back"):
             return True
-        proof = self.state.evidence(host.name).get("transaction", {}).get("proof", {})
-        return host.state == "failed" and bool(proof.get("equal"))
+        if host.state not in ("failed", "skipped", "pending"):
+            return False
+        return host.first is None or evidence.is_restored(self.state.evidence(host.name))
 
     # --- waiting, and being told ---
 
@@ -305,44 +334,78 @@ class Driver:
     # --- back ---
 
     def back(self) -> int:
-        """Put every host back that this rollout converted, under the same limits, at any time of day."""
+        """Put every host back that this rollout changed, under the same limits, at any time of day."""
         anytime = {
             **self.policy,
             "windows": [],
             "groups": {n: {**g, "windows": []} for n, g in self.policy["groups"].items()},
         }
+        self.state.turn_back()
         with self._signals():
             try:
                 self._settle()
-                self.state.set_state("rolling back")
                 now = datetime.fromtimestamp(self.clock(), timezone.utc)
-                # A killed roll-back left `rolling back`; to put a host back twice does no harm.
-                while names := [host.name for host in self.state.hosts(states=("converted", "rolling back"))]:
+                # Each is tried once. A killed roll-back left `rolling back`; to put a host back twice does no harm.
+                names = [host.name for host in self.to_put_back()]
+                while names:
                     self._listen()
-                    batch = planning.next_batch(names, [], self.fleet, anytime, now)
-                    self._back(list(batch.hosts))
+                    batch = set(planning.next_batch(names, [], self.fleet, anytime, now).hosts)
+                    self._back([name for name in names if name in batch])
+                    names = [name for name in names if name not in batch]
             except Interrupted as end:
                 return end.code
-        left = self.state.hosts(states=("not rolled back", "running", "unknown"))
+        left = self.to_put_back()
         if left:
-            shown = f"{left[0].name} ({left[0].state}{': ' + one_line(left[0].message) if left[0].message else ''})"
-            self.state.set_state("stopped", f"{len(left)} hosts are not known to be rolled back, such as {shown}")
+            shown = "; ".join(
+                f"{host.name} ({host.state}{': ' + one_line(host.message) if host.message else ''})"
+                for host in left[:5]
+            )
+            more = f"; and {len(left) - 5} more" if len(left) > 5 else ""
+            self.state.set_state("stopped", f"{len(left)} hosts are not known to be rolled back: {shown}{more}")
             return errors.STOPPED
         self.state.set_state("rolled back")
         return errors.DONE
 
+    def to_put_back(self) -> list[Host]:
+        """Hosts that this rollout changed, or may have changed, and that are not known to be back."""
+        return [host for host in self.state.hosts() if host.first is not None and not self._is_back(host)]
+
+    def _is_back(self, host: Host) -> bool:
+        if host.state in ("unchanged", "rolled back"):
+            return True
+        found = self.state.evidence(host.name)
+        # Its run told how it ended, and that was before anything was begun.
+        idle = host.state == "failed" and found.get("result") == "failed" and not found.get("transaction")
+        return not host.baseline and (idle or self._is_sound(host))
+
+    def _baseline(self, host: Host) -> str:
+        """What a host is put back to, or an empty text: the host's own last change may be another rollout's."""
+        found = self.state.evidence(host.name)
+        if not host.baseline and host.first is not None and not evidence.earlier(found, host.first):
+            return evidence.baseline(found)
+        return host.baseline if evidence.is_baseline(host.baseline) else ""
+
     def _back(self, names: list[str]) -> None:
-        baselines = {host.name: host.baseline for host in self.state.hosts() if host.name in set(names)}
+        wanted = set(names)
+        baselines = {host.name: self._baseline(host) for host in self.state.hosts() if host.name in wanted}
+        known = [name for name in names if baselines[name]]
+        why = "this rollout may have changed it, and no evidence names the baseline to return to; look at the host"
+        self._skip({name: why for name in names if name not in known}, "not rolled back")
+        if not known:
+            return
         run = self._new_run()
-        self.state.begin(names, run, "rolling back")
-        ready = self._drain(names, run, "not rolled back")
+        self.state.begin(known, run, "rolling back")
+        ready = self._drain(known, run, "not rolled back")
+        if not ready:
+            return
         variables = {
             **self.policy["variables"],
-            "ocrfleet_baselines": baselines,
+            "ocrfleet_baselines": {name: baselines[name] for name in ready},
+            # Run as a template on the control node: a baseline is a name and nothing else, see evidence.py.
             "rollback_baseline": "{{ ocrfleet_baselines[inventory_hostname] }}",
         }
         playbook = self.policy["rollback_playbook"]
-        outcomes = self.ansible.run(run, playbook, ready, variables, self.watcher.event, False) if ready else {}
+        outcomes = self.ansible.run(run, playbook, ready, variables, self.watcher.event, False)
         ended = [
             (name, "rolled back" if o.state == "converted" else "not rolled back", o) for name, o in outcomes.items()
         ]

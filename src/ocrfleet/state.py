@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ocrfleet import evidence
 from ocrfleet.errors import FleetError
 from ocrfleet.planning import Fleet, Wave
 from ocrfleet.policy import Policy
 
-FORMAT = 1
+FORMAT = 2
 
 # Of a rollout: planned, running, soaking, waiting (approval), paused, stopped (a gate), aborted, finished.
 OVER = ("aborted", "finished", "rolled back")
@@ -28,16 +29,17 @@ OVER = ("aborted", "finished", "rolled back")
 TO_DO_AGAIN = ("running", "failed", "unreachable", "skipped", "unknown")
 
 _TABLES = """
-CREATE TABLE rollout (id TEXT, created REAL, state TEXT, note TEXT, policy TEXT, inventory TEXT, total INTEGER);
+CREATE TABLE rollout (
+    id TEXT, created REAL, state TEXT, note TEXT, policy TEXT, inventory TEXT, total INTEGER, backward INTEGER DEFAULT 0
+);
 CREATE TABLE wave (
     number INTEGER PRIMARY KEY, cohort TEXT, canary INTEGER, state TEXT, began REAL, ended REAL, note TEXT
 );
 CREATE TABLE host (
     position INTEGER PRIMARY KEY, name TEXT UNIQUE, wave INTEGER, groups TEXT, state TEXT, message TEXT, run TEXT,
-    drained INTEGER DEFAULT 0, began REAL, ended REAL, baseline TEXT, figures TEXT, evidence TEXT
+    drained INTEGER DEFAULT 0, first REAL, began REAL, ended REAL, baseline TEXT, figures TEXT, evidence TEXT
 );
 CREATE INDEX host_wave ON host (wave);
-CREATE TABLE lock (cohort TEXT PRIMARY KEY, path TEXT);
 CREATE TABLE request (kind TEXT, made REAL);
 CREATE TABLE history (at REAL, what TEXT);
 """
@@ -45,7 +47,7 @@ CREATE TABLE history (at REAL, what TEXT);
 
 @dataclass
 class Host:
-    """One row of the table of hosts."""
+    """One row of the table of hosts. `first` is when this rollout first handed the host to a playbook."""
 
     name: str
     wave: int
@@ -53,6 +55,7 @@ class Host:
     message: str
     run: str
     drained: bool
+    first: float | None
     began: float | None
     ended: float | None
     baseline: str
@@ -85,7 +88,7 @@ class State:
             db.executescript("BEGIN;" + _TABLES)
             position = {host: number for number, host in enumerate(fleet.hosts)}
             db.execute(
-                "INSERT INTO rollout VALUES (?, ?, 'planned', '', ?, ?, ?)",
+                "INSERT INTO rollout VALUES (?, ?, 'planned', '', ?, ?, ?, 0)",
                 (folder.name, time.time(), json.dumps(policy), json.dumps(inventory), len(fleet.hosts)),
             )
             db.executemany(
@@ -143,6 +146,11 @@ class State:
         return float(self._one("created"))
 
     @property
+    def backward(self) -> bool:
+        """Whether it is being rolled back, or was. There is no way forward from there."""
+        return bool(self._one("backward"))
+
+    @property
     def policy(self) -> Policy:
         return dict(json.loads(self._one("policy")))
 
@@ -160,7 +168,7 @@ class State:
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     def hosts(self, wave: int | None = None, states: Iterable[str] | None = None) -> list[Host]:
-        query = "SELECT name, wave, state, message, run, drained, began, ended, baseline, figures FROM host"
+        query = "SELECT name, wave, state, message, run, drained, first, began, ended, baseline, figures FROM host"
         rows = self.db.execute(query + " WHERE ?1 IS NULL OR wave = ?1 ORDER BY position", (wave,))
         wanted = None if states is None else set(states)
         return [Host(*row) for row in rows if wanted is None or row[2] in wanted]
@@ -171,10 +179,6 @@ class State:
     def evidence(self, name: str) -> dict[str, Any]:
         row = self.db.execute("SELECT evidence FROM host WHERE name = ?", (name,)).fetchone()
         return dict(json.loads(row[0])) if row and row[0] else {}
-
-    def lock_of(self, cohort: str) -> str:
-        row = self.db.execute("SELECT path FROM lock WHERE cohort = ?", (cohort,)).fetchone()
-        return str(row[0]) if row else ""
 
     def history(self) -> list[tuple[float, str]]:
         return self.db.execute("SELECT at, what FROM history ORDER BY rowid").fetchall()
@@ -189,6 +193,12 @@ class State:
             db.execute("UPDATE rollout SET state = ?, note = ?", (state, note))
             self._say(db, f"{state}{': ' + note if note else ''}")
 
+    def turn_back(self) -> None:
+        """From here on whoever goes on with this rollout goes back."""
+        with self._transaction() as db:
+            db.execute("UPDATE rollout SET backward = 1, state = 'rolling back', note = ''")
+            self._say(db, "rolling back")
+
     def set_wave(self, number: int, state: str, note: str = "") -> None:
         column = "began" if state == "running" else "ended"
         with self._transaction() as db:
@@ -199,7 +209,7 @@ class State:
             self._say(db, f"wave {number} {state}{': ' + note if note else ''}")
 
     def begin(self, names: Iterable[str], run: str, state: str = "running") -> None:
-        """Written before the hosts are touched."""
+        """Written before the hosts are drained."""
         now = time.time()
         with self._transaction() as db:
             db.executemany(
@@ -208,17 +218,26 @@ class State:
             )
             self._say(db, f"run {run} begins")
 
+    def hand_over(self, names: Iterable[str]) -> None:
+        """Written before the hosts are converted: what was known of them before holds no longer."""
+        now = time.time()
+        with self._transaction() as db:
+            db.executemany(
+                "UPDATE host SET first = coalesce(first, ?), evidence = '', figures = '' WHERE name = ?",
+                [(now, name) for name in names],
+            )
+
     def end(self, results: Iterable[tuple[str, str, str, dict[str, Any], str]]) -> None:
         """Of each host its name, state, message, evidence and the figures that it missed."""
         now = time.time()
         with self._transaction() as db:
-            for name, state, message, evidence, figures in results:
+            for name, state, message, found, figures in results:
                 # The first change that this rollout made decides where a roll-back leads.
-                baseline = evidence.get("transaction", {}).get("baseline_id", "") if state == "converted" else ""
+                baseline = evidence.baseline(found) if state == "converted" else ""
                 db.execute(
                     "UPDATE host SET state = ?, message = ?, ended = ?, figures = ?, evidence = ?,"
                     " baseline = CASE WHEN baseline = '' THEN ? ELSE baseline END WHERE name = ?",
-                    (state, message, now, figures, json.dumps(evidence) if evidence else "", baseline, name),
+                    (state, message, now, figures, json.dumps(found) if found else "", baseline, name),
                 )
 
     def set_drained(self, names: Iterable[str], drained: bool) -> None:
@@ -231,10 +250,6 @@ class State:
         with self._transaction() as db:
             db.executemany("UPDATE host SET state = 'pending' WHERE name = ?", [(name,) for name in names])
         return names
-
-    def keep_lock(self, cohort: str, path: str) -> None:
-        with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO lock VALUES (?, ?)", (cohort, path))
 
     # --- between a driver and the commands that talk to it ---
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,13 @@ class Silent:
 
 
 class FakeAnsible(Ansible):
-    """`answers` gives a host's state; a callable decides by itself. `calls` keeps which hosts each run had."""
+    """`answers` gives a host's state; a callable decides by itself. `calls` keeps which hosts each run had.
+
+    `tells` gives what a host's evidence says in place of the usual.
+    """
 
     answers: dict[str, Any] = {}
+    tells: dict[str, dict[str, Any]] = {}
     calls: list[tuple[str, list[str], dict[str, Any]]] = []
 
     def run(self, run, playbook, hosts, variables, on_event, needs_evidence=True):
@@ -54,9 +59,11 @@ class FakeAnsible(Ansible):
             evidence = {
                 "host": host,
                 "result": "verified" if state in ("converted", "unchanged") else "failed",
+                "finished": "2000-01-01T00:00:00Z" if state == "unchanged" else "9999-01-01T00:00:00Z",
                 "lock": "flashinfer-python==0.3.1\n",
                 "speed": 10,
                 "transaction": {"baseline_id": f"base-{host}"},
+                **self.tells.get(host, {}),
             }
             outcomes[host] = Outcome(state, "" if state == "converted" else f"{host} said no", evidence)
         return outcomes
@@ -66,6 +73,7 @@ class FakeAnsible(Ansible):
 def fake() -> type[FakeAnsible]:
     class Fake(FakeAnsible):
         answers: dict[str, Any] = {}
+        tells: dict[str, dict[str, Any]] = {}
         calls: list[tuple[str, list[str], dict[str, Any]]] = []
 
     return Fake
@@ -85,8 +93,38 @@ def make(tmp_path: Path) -> Callable[..., State]:
 
 
 @pytest.fixture
+def back(fake: type[FakeAnsible]) -> Callable[..., int]:
+    def run(state: State) -> int:
+        fake.calls.clear()
+        return Driver(state, Silent(), make_ansible=fake).back()
+
+    return run
+
+
+@pytest.fixture
 def drive(fake: type[FakeAnsible]) -> Callable[..., int]:
     def run(state: State, **changes: Any) -> int:
         return Driver(state, Silent(), make_ansible=fake, **changes).forward()
 
     return run
+
+
+class Counting:
+    """Kills the driver at its Nth write to the database, before it takes place or after."""
+
+    def __init__(self, state: State, at: int, after: bool) -> None:
+        self.state, self.left, self.after = state, at, after
+        self.real = state._transaction
+
+    def __call__(self) -> Any:
+        @contextmanager
+        def transaction() -> Any:
+            self.left -= 1
+            if self.left == 0 and not self.after:
+                raise Killed
+            with self.real() as db:
+                yield db
+            if self.left == 0 and self.after:
+                raise Killed
+
+        return transaction()

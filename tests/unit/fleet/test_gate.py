@@ -68,6 +68,11 @@ def test_a_figure_that_is_missing_is_not_reached(evidence: dict | None, said: li
         ({"processed": {"h": 1}, "rescued": {"h": 1}}, {}, "failed"),
         ({"processed": {}}, PROOF, "unknown"),
         (None, PROOF, "unknown"),
+        ({"processed": {"h": 1}}, {**PROOF, "transaction": {"baseline_id": "{{ 1 }}"}}, "unknown"),
+        ({"processed": {"h": 1}}, {**PROOF, "transaction": {"baseline_id": "b\n"}}, "unknown"),
+        ({"processed": {"h": 1}}, {**PROOF, "finished": "2000", "transaction": {"baseline_id": "{{ 1 }}"}}, "unknown"),
+        ({"processed": {"h": 1}}, {**PROOF, "transaction": {"baseline_id": ["b"]}}, "unknown"),
+        ({"processed": {"h": 1}}, {**PROOF, "lock": "--index-url=http://elsewhere\n"}, "unknown"),
     ],
 )
 def test_a_hosts_outcome(stats: dict | None, evidence: dict, state: str) -> None:

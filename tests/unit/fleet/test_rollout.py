@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from ocrfleet.errors import FleetError
 from ocrfleet.rollout import Driver
 from ocrfleet.state import State
 
-from .conftest import Killed, Silent
+from .conftest import Counting, Killed, Silent
 
 
 def touched(fake: Any) -> Counter[str]:
@@ -32,7 +33,7 @@ def test_every_host_is_converted_once_and_the_canarys_lock_is_what_the_others_ge
     locks = [variables.get("flashinfer_lock") for _playbook, _hosts, variables in fake.calls]
     assert locks[0] is None
     assert len(set(locks[1:])) == 1
-    with open(locks[1]) as file:
+    with open(locks[1], encoding="utf-8") as file:
         assert file.read() == "flashinfer-python==0.3.1\n"
 
 
@@ -122,19 +123,6 @@ def test_a_wave_soaks_and_a_killed_soak_is_not_begun_anew(make, drive, fake) -> 
     assert 600 <= now[0] < 610
 
 
-def test_rollback_returns_what_this_rollout_converted_and_nothing_else(make, drive, fake) -> None:
-    state = make(4, waves=[1, "100%"])
-    fake.answers.update(h2="unchanged", h4="failed")
-    assert drive(state) == errors.STOPPED
-    del fake.answers["h4"]
-    fake.calls.clear()
-    assert Driver(state, Silent(), make_ansible=fake).back() == errors.DONE
-    [(playbook, hosts, variables)] = fake.calls
-    assert (playbook, hosts) == ("ocrfleet.gpu_stack.rollback", ["h1", "h3"])
-    assert variables["ocrfleet_baselines"] == {"h1": "base-h1", "h3": "base-h3"}
-    assert state.counts() == {"failed": 1, "rolled back": 2, "unchanged": 1}
-
-
 def test_two_baselines_have_two_canaries_and_two_locks(make, drive, fake) -> None:
     state = make(6, baselines={"h1": "a", "h2": "a", "h3": "a", "h4": "a", "h5": "b", "h6": "b"}, waves=[1, "100%"])
     assert drive(state) == errors.DONE
@@ -146,31 +134,48 @@ def test_two_baselines_have_two_canaries_and_two_locks(make, drive, fake) -> Non
     ]
 
 
-class Counting:
-    """Kills the driver at its Nth write to the database, before it takes place or after."""
+def test_what_a_host_calls_its_packages_gets_into_no_path(make, drive, fake) -> None:
+    """Two names that begin alike are two cohorts all the same."""
+    one, other = "../../../{{ 1 }}/one", "../../../{{ 1 }}/other"
+    state = make(4, baselines={"h1": one, "h2": one, "h3": other, "h4": other}, waves=[1, "100%"])
+    fake.tells.update(h1={"lock": "a==1\n"}, h3={"lock": "a==2\n"})
+    assert drive(state) == errors.DONE
+    locks = {hosts[0]: variables.get("flashinfer_lock", "") for _playbook, hosts, variables in fake.calls}
+    assert not any(mark in path for path in locks.values() for mark in ("..", "{"))
+    found = [Path(locks[host]) for host in ("h2", "h4")]
+    assert [path.read_text() for path in found] == ["a==1\n", "a==2\n"]
+    assert {path.parent for path in found} == {state.folder / "locks"}
 
-    def __init__(self, state: State, at: int, after: bool) -> None:
-        self.state, self.left, self.after = state, at, after
-        self.real = state._transaction
 
-    def __call__(self) -> Any:
-        from contextlib import contextmanager
+def test_a_killed_canarys_lock_is_what_the_others_get(make, drive, fake) -> None:
+    state = make(2)
+    state.begin(["h1"], "0001")
+    state.hand_over(["h1"])
+    reports = state.folder / "runs/0001/reports/h1"
+    reports.mkdir(parents=True)
+    told = {"host": "h1", "result": "verified", "finished": "9999", "transaction": {"baseline_id": "b"}}
+    (reports / "evidence.json").write_text(json.dumps({**told, "lock": "a==1\n"}))
+    assert drive(state) == errors.DONE
+    [(_playbook, hosts, variables)] = fake.calls
+    assert hosts == ["h2"]
+    assert Path(variables["flashinfer_lock"]).read_text() == "a==1\n"
 
-        @contextmanager
-        def transaction() -> Any:
-            self.left -= 1
-            if self.left == 0 and not self.after:
-                raise Killed
-            with self.real() as db:
-                yield db
-            if self.left == 0 and self.after:
-                raise Killed
 
-        return transaction()
+def test_a_canary_that_got_packages_and_tells_no_lock_stops(make, drive, fake) -> None:
+    state = make(2)
+    fake.tells["h1"] = {"lock": "", "plan": [{"name": "flashinfer-python", "version": "0.3.1"}]}
+    assert drive(state) == errors.STOPPED
+    assert set(touched(fake)) == {"h1"}
+    assert "told no lock" in state.note
+
+
+def test_a_canary_without_anything_to_install_has_no_lock(make, drive, fake) -> None:
+    fake.tells["h1"] = {"lock": ""}
+    assert drive(make(2)) == errors.DONE
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("at", range(1, 24))
+@pytest.mark.parametrize("at", range(1, 28))
 def test_a_kill_at_any_write_is_survived(make, fake, at: int, after: bool, monkeypatch) -> None:
     hook = {"command": ["true"]}
     state = make(
@@ -186,6 +191,7 @@ def test_a_kill_at_any_write_is_survived(make, fake, at: int, after: bool, monke
     except Killed:
         pass
     before = touched(fake)
+    first_calls = list(fake.calls)
     done_before = {host.name for host in state.hosts() if host.state == "converted"}
     state.close()
     again = State(state.folder)
@@ -197,7 +203,9 @@ def test_a_kill_at_any_write_is_survived(make, fake, at: int, after: bool, monke
     assert not done_before & set(touched(fake)), "a finished host was done again"
     assert set(before) | set(touched(fake)) == {f"h{number}" for number in range(1, 6)}
     assert not [host.name for host in again.hosts() if host.drained]
-    assert killed or at > 20
+    for _playbook, hosts, variables in [*first_calls, *fake.calls]:
+        assert ("flashinfer_lock" in variables) is (hosts != ["h1"]), "the canary's lock is lost"
+    assert killed or at > 23
 
 
 def test_a_host_that_ended_before_its_driver_is_believed_by_its_evidence(make, drive, fake) -> None:
@@ -205,7 +213,7 @@ def test_a_host_that_ended_before_its_driver_is_believed_by_its_evidence(make, d
     state.begin(["h1", "h2"], "0001")
     reports = state.folder / "runs/0001/reports"
     (reports / "h1").mkdir(parents=True)
-    told = {"host": "h1", "result": "verified", "transaction": {"baseline_id": "base"}}
+    told = {"host": "h1", "result": "verified", "finished": "9999", "transaction": {"baseline_id": "base"}}
     (reports / "h1/evidence.json").write_text(json.dumps(told))
     assert drive(state) == errors.DONE
     assert touched(fake) == Counter({"h2": 1})

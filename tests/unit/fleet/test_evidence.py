@@ -1,0 +1,76 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host's evidence is text of somebody else: without its form it is not believed, and gets into no extra variable."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocrfleet import evidence
+
+HASH = "--hash=sha256:992017d193dfbbc62e67401a6d5416629bf90b640872d14b7863de45e9371446"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", True),
+        (f"torch==2.8.0+cu128 \\\n    {HASH} \\\n    {HASH}\nnumpy==1.0\n", True),
+        (f"# made by hand\ntorch[cuda]==2.8.0 ; python_version >= '3.11' {HASH}\n    # via vllm\n", True),
+        ("--index-url http://elsewhere\n", False),
+        ("torch==2.8.0 --index-url=http://elsewhere\n", False),
+        ("torch==2.8.0 ; --index-url=http://elsewhere\n", False),
+        ("torch @ http://elsewhere/torch.whl\n", False),
+        ("-r /etc/passwd\n", False),
+        ("# a comment \\\n-r /etc/passwd\n", False),
+        ("# a comment\r-r /etc/passwd\n", False),
+        ("/srv/torch.whl\n", False),
+        ("torch>=2.8\n", False),
+        ("torch=={{ lookup('pipe', 'id') }}\n", False),
+        ("x==1" + "0" * 3000, False),
+    ],
+)
+def test_a_lock_holds_pins_and_hashes_and_nothing_else(text: str, expected: bool) -> None:
+    assert evidence.is_lock(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("20261126T080342.066178Z-dd9b", True),
+        ("", False),
+        ("a b", False),
+        ("a\n", False),
+        ("{{ lookup('pipe', 'id') }}", False),
+        ("../x", False),
+        (["a"], False),
+        (None, False),
+    ],
+)
+def test_a_baseline_is_a_name(text: object, expected: bool) -> None:
+    assert evidence.is_baseline(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("told", "believed"),
+    [
+        ({}, True),
+        ({"transaction": {"proof": {"equal": True}}, "checks": [{}], "versions": {}, "lock": "", "finished": ""}, True),
+        ({"host": "another"}, False),
+        ({"transaction": None}, False),
+        ({"transaction": {"proof": None}}, False),
+        ({"lock": None}, False),
+        ({"finished": 1}, False),
+        ({"checks": ["passed"]}, False),
+        ({"versions": []}, False),
+    ],
+)
+def test_evidence_without_the_form_is_none(tmp_path: Path, told: dict[str, Any], believed: bool) -> None:
+    (tmp_path / "h_1").mkdir()
+    (tmp_path / "h_1/evidence.json").write_text(json.dumps({"host": "h:1", "result": "verified", **told}))
+    assert bool(evidence.read(tmp_path, "h:1")) is believed

@@ -1,0 +1,195 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way back: whose, to which baseline, and that nothing but the way back follows it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ocrfleet import cli, errors, rollout
+from ocrfleet.errors import FleetError
+from ocrfleet.rollout import Driver
+from ocrfleet.state import State
+from ocrfleet.store import Store
+
+from .conftest import Counting, Killed, Silent
+
+BACK = "ocrfleet.gpu_stack.rollback"
+RESTORED = {"transaction": {"baseline_id": "b", "proof": {"equal": True}}}
+
+
+def states(state: State) -> dict[str, str]:
+    return {host.name: host.state for host in state.hosts()}
+
+
+def test_it_returns_what_this_rollout_converted_and_nothing_else(make, drive, back, fake) -> None:
+    state = make(5, waves=[1, "100%"])
+    fake.answers.update(h2="unchanged", h4="failed", h5="failed")
+    fake.tells.update(h4=RESTORED, h5={"transaction": {}})
+    assert drive(state) == errors.STOPPED
+    fake.answers.clear()
+    assert back(state) == errors.DONE
+    [(playbook, hosts, variables)] = fake.calls
+    assert (playbook, hosts) == (BACK, ["h1", "h3"])
+    assert variables["ocrfleet_baselines"] == {"h1": "base-h1", "h3": "base-h3"}
+    assert state.counts() == {"failed": 2, "rolled back": 2, "unchanged": 1}
+
+
+def test_a_failed_host_without_a_proof_is_put_back_to_the_baseline_that_its_evidence_names(
+    make, drive, back, fake
+) -> None:
+    state = make(2, waves=[1, "100%"])
+    fake.answers["h2"] = "failed"
+    drive(state)
+    fake.answers.clear()
+    assert back(state) == errors.DONE
+    assert fake.calls[0][2]["ocrfleet_baselines"] == {"h1": "base-h1", "h2": "base-h2"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [
+        ("unreachable", {"transaction": {}}),
+        ("unknown", {"transaction": {}}),
+        ("failed", {"finished": "2000-01-01T00:00:00Z"}),
+    ],
+)
+def test_a_host_that_may_have_been_changed_is_left_and_named(make, drive, back, fake, outcome: str, told: Any) -> None:
+    state = make(2, waves=[1, "100%"])
+    fake.answers["h2"] = outcome
+    fake.tells["h2"] = told
+    drive(state)
+    fake.answers.clear()
+    assert back(state) == errors.STOPPED
+    assert [hosts for _playbook, hosts, _variables in fake.calls] == [["h1"]]
+    assert (state.state, "h2 (not rolled back" in state.note) == ("stopped", True)
+
+
+def test_a_baseline_that_is_no_name_gets_into_no_variable(make, drive, back, fake) -> None:
+    state = make(2, waves=["100%"])
+    drive(state)
+    with state._transaction() as db:
+        db.execute("UPDATE host SET baseline = '{{ lookup(\"pipe\", \"id\") }}' WHERE name = 'h1'")
+    assert back(state) == errors.STOPPED
+    assert "lookup(" not in json.dumps([variables["ocrfleet_baselines"] for _p, _h, variables in fake.calls])
+    assert states(state) == {"h1": "not rolled back", "h2": "rolled back"}
+
+
+def test_the_state_keeps_no_baseline_that_is_no_name(make) -> None:
+    state = make(1)
+    state.end([("h1", "converted", "", {"transaction": {"baseline_id": "{{ 1 }}"}}, "")])
+    assert state.hosts()[0].baseline == ""
+
+
+def test_a_host_that_was_not_rolled_back_is_tried_again_by_the_next_rollback_once(make, drive, back, fake) -> None:
+    state = make(2, waves=["100%"])
+    drive(state)
+    fake.answers["h2"] = "failed"
+    assert back(state) == errors.STOPPED
+    assert len(fake.calls) == 1
+    assert states(state) == {"h1": "rolled back", "h2": "not rolled back"}
+    assert back(state) == errors.STOPPED
+    fake.answers.clear()
+    assert back(state) == errors.DONE
+    assert [hosts for _playbook, hosts, _variables in fake.calls] == [["h2"]]
+    assert states(state) == {"h1": "rolled back", "h2": "rolled back"}
+
+
+def test_a_host_that_this_rollout_did_not_convert_stays_as_it_is(make, drive, back, fake) -> None:
+    """It was away at first, and then had it already."""
+    state = make(2, waves=[1, "100%"])
+    fake.answers["h2"] = "unreachable"
+    assert drive(state) == errors.STOPPED
+    fake.answers["h2"] = "unchanged"
+    assert drive(state) == errors.DONE
+    assert states(state) == {"h1": "converted", "h2": "unchanged"}
+    assert back(state) == errors.DONE
+    assert [hosts for _playbook, hosts, _variables in fake.calls] == [["h1"]]
+
+
+def test_a_host_whose_killed_run_converted_it_is_this_rollouts(make, drive, back, fake) -> None:
+    state = make(2, waves=[1, "100%"])
+    fake.answers["h2"] = "unreachable"
+    assert drive(state) == errors.STOPPED
+    fake.answers["h2"] = "unchanged"
+    fake.tells["h2"] = {"finished": "9999-01-01T00:00:00Z"}
+    assert drive(state) == errors.DONE
+    assert states(state) == {"h1": "converted", "h2": "converted"}
+
+
+@pytest.mark.parametrize(("finished", "expected"), [("2000", "unchanged"), ("9999", "converted")])
+def test_after_a_kill_evidence_of_an_earlier_run_is_no_conversion(make, drive, finished: str, expected: str) -> None:
+    state = make(1)
+    state.begin(["h1"], "0001")
+    state.hand_over(["h1"])
+    reports = state.folder / "runs/0001/reports/h1"
+    reports.mkdir(parents=True)
+    told = {"host": "h1", "result": "verified", "finished": finished, "transaction": {"baseline_id": "b"}}
+    (reports / "evidence.json").write_text(json.dumps(told))
+    assert drive(state) == errors.DONE
+    assert states(state) == {"h1": expected}
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("at", range(2, 12))
+def test_whoever_goes_on_after_a_kill_on_the_way_back_goes_back(
+    make, drive, fake, at: int, after: bool, monkeypatch
+) -> None:
+    hook = {"command": ["true"]}
+    state = make(3, waves=["100%"], apart=[["h1", "h2"]], hooks={"drain": hook, "undrain": hook})
+    assert drive(state) == errors.DONE
+    monkeypatch.setattr(state, "_transaction", Counting(state, at, after))
+    try:
+        Driver(state, Silent(), make_ansible=fake).back()
+    except Killed:
+        pass
+    else:
+        assert at > 9
+    state.close()
+    again = State(state.folder)
+    fake.calls.clear()
+    with pytest.raises(FleetError, match="cannot go on"):
+        drive(again)
+    assert fake.calls == []
+    assert again.backward
+    assert Driver(again, Silent(), make_ansible=fake).back() == errors.DONE
+    assert {playbook for playbook, _hosts, _variables in fake.calls} <= {BACK}
+    assert again.counts() == {"rolled back": 3}
+    assert not [host.name for host in again.hosts() if host.drained]
+
+
+def test_resume_of_a_rollback_goes_back_and_never_forward(make, drive, back, fake, monkeypatch, capsys) -> None:
+    state = make(3, waves=["100%"])
+    drive(state)
+    fake.answers["h2"] = "failed"
+    assert back(state) == errors.STOPPED
+    fake.answers.clear()
+    fake.calls.clear()
+    monkeypatch.setattr(Store, "open", lambda self, name: State(state.folder))
+    monkeypatch.setattr(cli, "Driver", lambda *a, **k: Driver(*a, **k, make_ansible=fake))
+    argv = ["--state-dir", str(state.folder.parent / "store"), "resume"]
+    assert cli.main(argv) == errors.DONE
+    assert [(playbook, hosts) for playbook, hosts, _variables in fake.calls] == [(BACK, ["h2"])]
+    for over in ("aborted", "rolled back"):
+        state.set_state(over)
+        assert cli.main(argv) == errors.WRONG_INPUT
+        assert f"is {over}; `ocrfleet rollback" in capsys.readouterr().err
+    assert len(fake.calls) == 1
+
+
+@pytest.mark.parametrize("left", ["running", "rolling back"])
+def test_the_processes_of_a_killed_driver_are_waited_for(make, drive, fake, monkeypatch, left: str) -> None:
+    state = make(1)
+    drive(state)
+    state.begin(["h1"], "0007", left)
+    still: list[list[int]] = [[77], [77], []]
+    monkeypatch.setattr(rollout, "at_work", lambda folder: still.pop(0))
+    fake.calls.clear()
+    watcher = Silent()
+    Driver(state, watcher, make_ansible=fake, sleep=lambda seconds: None).back()
+    assert still == []
+    assert watcher.notes[0].endswith("works as process 77")
