@@ -144,6 +144,14 @@ def present(data: Any, args: argparse.Namespace, console: Console, show: Any) ->
         show()
 
 
+def free(store: Store, state: State, back: bool) -> None:
+    """Refuse where another rollout has come between."""
+    hosts = [host.name for host in state.hosts() if not back or host.first is not None]
+    store.refuse_overlap(hosts, state.id)
+    if back:
+        store.refuse_converted_later([host.name for host in state.to_put_back()], state)
+
+
 def drive(store: Store, state: State, console: Console, wait: bool, back: bool = False) -> int:
     with Progress(state, console) as progress:
         driver = Driver(state, progress, wait=wait)
@@ -173,13 +181,16 @@ def resume(args: argparse.Namespace, console: Console) -> int:
         state = store.open(args.rollout)
         if state.backward and state.state in OVER:
             raise FleetError(f"rollout {state.id} is {state.state}; `ocrfleet rollback {state.id}` rolls it back")
+        free(store, state, state.backward)
         return drive(store, state, console, not args.no_wait, back=state.backward)
 
 
 def rollback(args: argparse.Namespace, console: Console) -> int:
     store = Store(args.state_dir)
     with store.driver("rollback"):
-        return drive(store, store.open(args.rollout), console, True, back=True)
+        state = store.open(args.rollout)
+        free(store, state, True)
+        return drive(store, state, console, True, back=True)
 
 
 def status(args: argparse.Namespace, console: Console) -> int:
@@ -227,7 +238,12 @@ def ask(args: argparse.Namespace, console: Console) -> int:
         if not store.is_driven():
             console.print(Text(f"go on with: ocrfleet resume {state.id}"))
     else:
-        state.set_state({"pause": "paused", "abort": "aborted"}[args.command], "as requested")
+        with store.driver(args.command):
+            if args.command == "pause":
+                state.set_state("paused", "as requested")
+            else:
+                with Progress(state, console) as progress:
+                    Driver(state, progress).abort()
         console.print(Text(f"rollout {state.id} is {state.state}"))
     return errors.DONE
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import jmespath
+from jmespath.exceptions import JMESPathError
 
 from ocrfleet.policy import Policy, share
+from ocrfleet.text import one_line
 
 CONVERTED = ("converted", "unchanged")
 
@@ -29,7 +31,11 @@ def figure_problems(evidence: Mapping[str, Any] | None, gates: list[dict[str, An
     """One sentence for each figure that a host has not reached, or does not tell."""
     problems = []
     for gate in gates:
-        found = jmespath.search(gate["query"], evidence or {})
+        try:
+            found = jmespath.search(gate["query"], evidence or {})
+        except JMESPathError as error:  # a function that was given nothing, or something else than it takes
+            problems.append(f"{gate['name']}: {gate['query']} gives no number: {one_line(error)}")
+            continue
         if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
             problems.append(f"{gate['name']}: expected a number from {gate['query']}, found {found!r:.80}")
             continue

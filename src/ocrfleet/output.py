@@ -79,6 +79,12 @@ def query(data: Any, expression: str) -> Any:
         ) from error
 
 
+def told(host: dict[str, Any]) -> str:
+    """What there is to say of a host, for people."""
+    out = "out of service" if host["drained"] and host["state"] not in ("running", "rolling back") else ""
+    return "; ".join(text for text in (out, host["message"] or host["figures"]) if text)
+
+
 def show_json(data: Any) -> None:
     json.dump(data, sys.stdout, indent=2, default=str)
     sys.stdout.write("\n")
@@ -114,8 +120,8 @@ def _states(states: dict[str, int]) -> Text:
 
 def show_rollout(data: dict[str, Any], console: Console, every_host: bool) -> None:
     """A rollout for people: where it stands, its waves, and the hosts that need somebody (or all of them)."""
-    told = f": {data['state']}, planned {data['created']}"
-    console.print(Text.assemble(("rollout ", "bold"), (data["id"], "bold"), told))
+    title = f": {data['state']}, planned {data['created']}"
+    console.print(Text.assemble(("rollout ", "bold"), (data["id"], "bold"), title))
     if data["note"]:
         console.print(Text(f"  {plain(data['note'])}"), soft_wrap=True)
     table = Table(box=None, pad_edge=False)
@@ -131,7 +137,7 @@ def show_rollout(data: dict[str, Any], console: Console, every_host: bool) -> No
             _states(wave["states"]),
         )
     console.print(table)
-    shown = [host for host in data["hosts"] if every_host or host["message"] or host["figures"]]
+    shown = [host for host in data["hosts"] if every_host or told(host)]
     if shown:
         console.print()
         hosts = Table(box=None, pad_edge=False)
@@ -143,7 +149,7 @@ def show_rollout(data: dict[str, Any], console: Console, every_host: bool) -> No
                 str(host["wave"]),
                 Text(host["state"], colour(host["state"])),
                 "" if host["seconds"] is None else duration(host["seconds"]),
-                Text(one_line(host["message"] or host["figures"], 500)),
+                Text(one_line(told(host), 500)),
             )
         console.print(hosts)
     console.print(Text.assemble("all: ", _states(data["states"])))

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from ocrfleet import windows
@@ -42,8 +43,10 @@ class Fleet:
     hosts: list[str]
     groups: dict[str, list[str]] = field(default_factory=dict)
 
-    def of_group(self, name: str) -> list[str]:
-        return [host for host in self.hosts if name in self.groups.get(host, [])]
+    @cached_property
+    def sizes(self) -> Counter[str]:
+        """How many hosts each group has."""
+        return Counter(name for host in self.hosts for name in self.groups.get(host, []))
 
 
 def cohorts(hosts: list[str], baselines: dict[str, str]) -> dict[str, list[str]]:
@@ -74,7 +77,7 @@ class Limits:
         self.fleet = fleet
         self.policy = policy
         self.bounds = {
-            name: share(group["at_once"], len(fleet.of_group(name)))
+            name: share(group["at_once"], fleet.sizes[name])
             for name, group in policy["groups"].items()
             if "at_once" in group
         }
@@ -84,7 +87,7 @@ class Limits:
             for host in members:
                 self.apart.setdefault(host, []).append(number)
         self.used: Counter[str | int] = Counter()
-        self.count = 0
+        self.taken: set[str] = set()
         for host in down:
             self.take(host)
 
@@ -92,16 +95,19 @@ class Limits:
         return [name for name in self.fleet.groups.get(host, []) if name in self.bounds]
 
     def allows(self, host: str) -> bool:
+        # A host that is down already does not stand in its own way.
+        own = int(host in self.taken)
         return (
-            self.count < self.total
-            and all(self.used[name] < self.bounds[name] for name in self._kinds(host))
-            and not any(self.used[number] for number in self.apart.get(host, []))
+            len(self.taken) - own < self.total
+            and all(self.used[name] - own < self.bounds[name] for name in self._kinds(host))
+            and not any(self.used[number] - own for number in self.apart.get(host, []))
         )
 
     def take(self, host: str) -> None:
-        self.count += 1
-        self.used.update(self._kinds(host))
-        self.used.update(self.apart.get(host, []))
+        if host not in self.taken:
+            self.taken.add(host)
+            self.used.update(self._kinds(host))
+            self.used.update(self.apart.get(host, []))
 
 
 def host_windows(host: str, fleet: Fleet, policy: Policy) -> list[list[dict[str, Any]]]:
@@ -112,8 +118,12 @@ def host_windows(host: str, fleet: Fleet, policy: Policy) -> list[list[dict[str,
 
 
 def next_batch(pending: Iterable[str], down: Iterable[str], fleet: Fleet, policy: Policy, now: datetime) -> Batch:
-    """As many of the pending hosts as limits and windows let start together."""
+    """As many of the pending hosts as limits, windows and the control node's processes let start together.
+
+    Between two batches somebody may stop the rollout, so a batch holds no host that would only wait for its turn.
+    """
     limits = Limits(fleet, policy, down)
+    most = policy["forks"] * policy["shards"]
     chosen: list[str] = []
     until: datetime | None = None
     for host in pending:
@@ -123,4 +133,6 @@ def next_batch(pending: Iterable[str], down: Iterable[str], fleet: Fleet, policy
         elif limits.allows(host):
             limits.take(host)
             chosen.append(host)
+            if len(chosen) == most:
+                break
     return Batch(tuple(chosen), None if chosen else until)

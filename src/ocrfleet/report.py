@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ocrfleet.gate import CONVERTED
-from ocrfleet.output import rollout_data, show_rollout
+from ocrfleet.output import rollout_data, show_rollout, told
 from ocrfleet.state import State
 from ocrfleet.text import duration, plain
 
@@ -115,7 +115,7 @@ def _version(host: dict[str, Any], name: str) -> str:
 
 
 def _needs_nobody(host: dict[str, Any]) -> bool:
-    return host["state"] in (*CONVERTED, "pending", "rolled back") and not host["figures"]
+    return host["state"] in (*CONVERTED, "pending", "rolled back") and not host["figures"] and not host["drained"]
 
 
 def page(data: dict[str, Any]) -> str:
@@ -144,7 +144,7 @@ def page(data: dict[str, Any]) -> str:
             _state(host["state"]),
             _duration(host["seconds"]),
             *(_version(host, name) for name in ("torch", "flashinfer")),
-            _text(host["message"] or host["figures"]),
+            _text(told(host)),
         ]
         for host in sorted(data["hosts"], key=_needs_nobody)
     ]

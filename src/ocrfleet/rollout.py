@@ -71,18 +71,38 @@ class Driver:
         """Go on until the end, a closed gate, or a pause. Returns the exit code."""
         if self.state.backward or self.state.state == "aborted":
             raise FleetError(f"rollout {self.state.id} is {self.state.state}; it cannot go on. Begin another one")
+        self.state.drop_requests("abort", "pause")
         with self._signals():
             try:
                 self._settle()
-                for wave in self.state.waves():
+                waves = self.state.waves()
+                for wave in waves:
                     if wave["state"] != "passed":
                         self._wave(wave)
+                # Those that were allowed to fail when an earlier command passed their wave: nothing waits for them.
+                for wave in waves:
+                    if wave["state"] == "passed":
+                        self._again(wave)
             except Interrupted as end:
                 return end.code
         missing = [host.name for host in self.state.hosts() if host.state not in gate.CONVERTED]
         if self.state.state != "finished":
             self.state.set_state("finished", f"{len(missing)} hosts not converted" if missing else "")
         return errors.INCOMPLETE if missing else errors.DONE
+
+    def abort(self) -> None:
+        """End a rollout that no driver works on. Hosts that are converted or as they were go back into service."""
+        if processes := at_work(self.state.folder):
+            raise Refused(
+                f"its earlier run still works as processes {processes}; `ocrfleet resume {self.state.id}` waits for "
+                "them, or end them and abort again"
+            )
+        self._settle()
+        why = "its run was ended from outside; look at the host"
+        for state, then in (("running", "unknown"), ("rolling back", "not rolled back")):
+            self._skip({host.name: why for host in self.state.hosts(states=[state])}, then)
+        self._undrain(self.state.hosts(states=("unknown", "not rolled back")))
+        self.state.set_state("aborted", "as requested")
 
     def _settle(self) -> None:
         """Find out what an earlier driver left: wait for its processes, and read what they still wrote."""
@@ -125,13 +145,11 @@ class Driver:
         number = wave["number"]
         hosts = self.state.hosts(number)
         if wave["state"] in ("pending", "running", "stopped"):
-            again = self.state.retry(number)
-            if again:
-                self.watcher.note(f"again in wave {number}: {', '.join(again[:5])}{' …' if len(again) > 5 else ''}")
+            self._retry(number)
             self.state.set_state("running")
             self.state.set_wave(number, "running")
             self.watcher.wave(number, wave["cohort"], len(hosts))
-            self._batches(number, "" if wave["canary"] else self._lock(number, wave["cohort"]))
+            self._batches(wave)
             self._judge(number, bool(wave["canary"]))
             self.state.set_wave(number, "judged")
         if number == len(self.state.waves()):
@@ -144,10 +162,24 @@ class Driver:
             self._approval(number)
         self.state.set_wave(number, "passed")
 
-    def _batches(self, number: int, lock: str) -> None:
+    def _retry(self, number: int) -> list[str]:
+        again = self.state.retry(number)
+        if again:
+            self.watcher.note(f"again in wave {number}: {', '.join(again[:5])}{' …' if len(again) > 5 else ''}")
+        return again
+
+    def _again(self, wave: dict[str, Any]) -> None:
+        if self._retry(wave["number"]) or self.state.hosts(wave["number"], ["pending"]):
+            self.state.set_state("running")
+            self._batches(wave)
+
+    def _batches(self, wave: dict[str, Any]) -> None:
+        number = wave["number"]
+        lock = "" if wave["canary"] else self._lock(number, wave["cohort"])
         while pending := [host.name for host in self.state.hosts(number, ["pending"])]:
             self._listen()
-            down = [host.name for host in self.state.hosts(states=["running", "unreachable", "unknown"])]
+            # What failed and is provably as it was is in service; what is drained is not, whatever its state.
+            down = [host.name for host in self.state.out_of_service() if host.drained or not self.state.is_sound(host)]
             now = datetime.fromtimestamp(self.clock(), timezone.utc)
             batch = planning.next_batch(pending, down, self.fleet, self.policy, now)
             if batch.hosts:
@@ -159,7 +191,7 @@ class Driver:
                 self._skip(dict.fromkeys(pending, why))
 
     def _batch(self, names: list[str], lock: str) -> None:
-        known = {host.name: host for host in self.state.hosts(states=["pending"])}
+        known = {host.name: host for host in self.state.named(names)}
         run = self._new_run()
         # In one step: what is drained or under way from here on is found by whoever comes after a kill.
         self.state.begin(names, run)
@@ -172,7 +204,7 @@ class Driver:
         self.state.hand_over(ready)
         outcomes = self.ansible.run(run, self.policy["playbook"], ready, variables, self.watcher.event)
         self._record([(name, self._answered(known[name], outcome)) for name, outcome in outcomes.items()])
-        self._undrain([host for host in self.state.hosts() if host.name in outcomes])
+        self._undrain(self.state.named(outcomes))
 
     def _record(self, ended: list[tuple[str, Outcome]]) -> None:
         rows = []
@@ -241,28 +273,24 @@ class Driver:
             return names
         self.state.set_drained(names, True)
         problems = hooks.call(hook, names, self.ansible, f"{run}-drain", lambda *_: None)
-        self.state.set_drained(problems, False)
+        # The hook may have got half way, or an earlier one all of it: they are out of service until an undrain says no.
         self._skip({name: f"not drained: {why}" for name, why in problems.items()}, otherwise)
+        self._undrain(self.state.named(problems))
         return [name for name in names if name not in problems]
 
     def _undrain(self, hosts: list[Host]) -> None:
         """Back into service: what is converted, and what is provably as it was."""
         hook = self.policy["hooks"].get("undrain")
-        sound = [host.name for host in hosts if host.drained and self._is_sound(host)]
+        sound = [host.name for host in hosts if host.drained and self.state.is_sound(host)]
+        for host in hosts:
+            if host.drained and host.name not in sound and host.state not in ("running", "rolling back"):
+                self.watcher.note(f"{host.name}: stays out of service, since it is {host.state}")
         if not sound:
             return
         problems = hooks.call(hook, sound, self.ansible, f"{self._new_run()}-undrain", lambda *_: None) if hook else {}
         self.state.set_drained([name for name in sound if name not in problems], False)
         for name, why in problems.items():
             self.watcher.note(f"{name}: still out of service, the hook undrain failed: {one_line(why)}")
-
-    def _is_sound(self, host: Host) -> bool:
-        """Whether a host is converted, or provably as it was."""
-        if host.state in (*gate.CONVERTED, "rolled back"):
-            return True
-        if host.state not in ("failed", "skipped", "pending"):
-            return False
-        return host.first is None or evidence.is_restored(self.state.evidence(host.name))
 
     # --- waiting, and being told ---
 
@@ -328,8 +356,7 @@ class Driver:
         folder = self.state.folder / "runs"
         folder.mkdir(mode=0o700, exist_ok=True)
         numbers = [int(path.name.split("-")[0]) for path in folder.iterdir() if path.name.split("-")[0].isdigit()]
-        numbers += [int(host.run) for host in self.state.hosts() if host.run.isdigit()]
-        return f"{max(numbers, default=0) + 1:04d}"
+        return f"{max(*numbers, self.state.last_run(), 0) + 1:04d}"
 
     # --- back ---
 
@@ -340,13 +367,14 @@ class Driver:
             "windows": [],
             "groups": {n: {**g, "windows": []} for n, g in self.policy["groups"].items()},
         }
+        self.state.drop_requests("abort", "pause")
         self.state.turn_back()
         with self._signals():
             try:
                 self._settle()
                 now = datetime.fromtimestamp(self.clock(), timezone.utc)
                 # Each is tried once. A killed roll-back left `rolling back`; to put a host back twice does no harm.
-                names = [host.name for host in self.to_put_back()]
+                names = [host.name for host in self.state.to_put_back()]
                 while names:
                     self._listen()
                     batch = set(planning.next_batch(names, [], self.fleet, anytime, now).hosts)
@@ -354,7 +382,7 @@ class Driver:
                     names = [name for name in names if name not in batch]
             except Interrupted as end:
                 return end.code
-        left = self.to_put_back()
+        left = self.state.to_put_back()
         if left:
             shown = "; ".join(
                 f"{host.name} ({host.state}{': ' + one_line(host.message) if host.message else ''})"
@@ -366,18 +394,6 @@ class Driver:
         self.state.set_state("rolled back")
         return errors.DONE
 
-    def to_put_back(self) -> list[Host]:
-        """Hosts that this rollout changed, or may have changed, and that are not known to be back."""
-        return [host for host in self.state.hosts() if host.first is not None and not self._is_back(host)]
-
-    def _is_back(self, host: Host) -> bool:
-        if host.state in ("unchanged", "rolled back"):
-            return True
-        found = self.state.evidence(host.name)
-        # Its run told how it ended, and that was before anything was begun.
-        idle = host.state == "failed" and found.get("result") == "failed" and not found.get("transaction")
-        return not host.baseline and (idle or self._is_sound(host))
-
     def _baseline(self, host: Host) -> str:
         """What a host is put back to, or an empty text: the host's own last change may be another rollout's."""
         found = self.state.evidence(host.name)
@@ -386,8 +402,7 @@ class Driver:
         return host.baseline if evidence.is_baseline(host.baseline) else ""
 
     def _back(self, names: list[str]) -> None:
-        wanted = set(names)
-        baselines = {host.name: self._baseline(host) for host in self.state.hosts() if host.name in wanted}
+        baselines = {host.name: self._baseline(host) for host in self.state.named(names)}
         known = [name for name in names if baselines[name]]
         why = "this rollout may have changed it, and no evidence names the baseline to return to; look at the host"
         self._skip({name: why for name in names if name not in known}, "not rolled back")
@@ -412,4 +427,4 @@ class Driver:
         self.state.end([(name, state, o.message, self.state.evidence(name), "") for name, state, o in ended])
         for name, state, o in ended:
             self.watcher.host(name, state, o.message)
-        self._undrain([host for host in self.state.hosts() if host.name in outcomes])
+        self._undrain(self.state.named(outcomes))

@@ -17,6 +17,7 @@ from typing import Any
 
 from ocrfleet import evidence
 from ocrfleet.errors import FleetError
+from ocrfleet.gate import CONVERTED
 from ocrfleet.planning import Fleet, Wave
 from ocrfleet.policy import Policy
 
@@ -40,6 +41,7 @@ CREATE TABLE host (
     drained INTEGER DEFAULT 0, first REAL, began REAL, ended REAL, baseline TEXT, figures TEXT, evidence TEXT
 );
 CREATE INDEX host_wave ON host (wave);
+CREATE INDEX host_state ON host (state);
 CREATE TABLE request (kind TEXT, made REAL);
 CREATE TABLE history (at REAL, what TEXT);
 """
@@ -167,11 +169,26 @@ class State:
         rows = self.db.execute(f"SELECT {', '.join(names)} FROM wave ORDER BY number")  # noqa: S608 - names are ours
         return [dict(zip(names, row, strict=True)) for row in rows]
 
+    def _hosts(self, where: str, *values: Any) -> list[Host]:
+        names = "name, wave, state, message, run, drained, first, began, ended, baseline, figures"
+        query = f"SELECT {names} FROM host WHERE {where} ORDER BY position"  # noqa: S608 - ours, values are bound
+        return [Host(*row) for row in self.db.execute(query, values)]
+
     def hosts(self, wave: int | None = None, states: Iterable[str] | None = None) -> list[Host]:
-        query = "SELECT name, wave, state, message, run, drained, first, began, ended, baseline, figures FROM host"
-        rows = self.db.execute(query + " WHERE ?1 IS NULL OR wave = ?1 ORDER BY position", (wave,))
-        wanted = None if states is None else set(states)
-        return [Host(*row) for row in rows if wanted is None or row[2] in wanted]
+        if states is None:
+            return self._hosts("?1 IS NULL OR wave = ?1", wave)
+        wanted = list(states)
+        return self._hosts(f"(?1 IS NULL OR wave = ?1) AND state IN ({', '.join('?' * len(wanted))})", wave, *wanted)
+
+    def named(self, names: Iterable[str]) -> list[Host]:
+        return [host for name in names for host in self._hosts("name = ?", name)]
+
+    def out_of_service(self) -> list[Host]:
+        """Hosts that are drained, under way, away, or failed."""
+        return self._hosts("drained OR state IN ('running', 'rolling back', 'unreachable', 'unknown', 'failed')")
+
+    def last_run(self) -> int:
+        return int(self.db.execute("SELECT max(CAST(run AS INTEGER)) FROM host").fetchone()[0] or 0)
 
     def counts(self) -> dict[str, int]:
         return dict(self.db.execute("SELECT state, count(*) FROM host GROUP BY state").fetchall())
@@ -179,6 +196,29 @@ class State:
     def evidence(self, name: str) -> dict[str, Any]:
         row = self.db.execute("SELECT evidence FROM host WHERE name = ?", (name,)).fetchone()
         return dict(json.loads(row[0])) if row and row[0] else {}
+
+    def is_sound(self, host: Host) -> bool:
+        """Whether a host is converted, or provably as it was."""
+        if host.state in (*CONVERTED, "rolled back"):
+            return True
+        if host.state not in ("failed", "skipped", "pending"):
+            return False
+        found = self.evidence(host.name)
+        # One that is to be done again, or was skipped then, is as its last run left it.
+        verified = host.state != "failed" and evidence.is_proof(found)
+        return host.first is None or verified or evidence.is_restored(found)
+
+    def to_put_back(self) -> list[Host]:
+        """Hosts that this rollout changed, or may have changed, and that are not known to be back."""
+        return [host for host in self.hosts() if host.first is not None and not self._is_back(host)]
+
+    def _is_back(self, host: Host) -> bool:
+        if host.state in ("unchanged", "rolled back"):
+            return True
+        found = self.evidence(host.name)
+        # Its run told how it ended, and that was before anything was begun.
+        idle = host.state == "failed" and found.get("result") == "failed" and not found.get("transaction")
+        return not host.baseline and (idle or self.is_sound(host))
 
     def history(self) -> list[tuple[float, str]]:
         return self.db.execute("SELECT at, what FROM history ORDER BY rowid").fetchall()
@@ -200,10 +240,11 @@ class State:
             self._say(db, "rolling back")
 
     def set_wave(self, number: int, state: str, note: str = "") -> None:
-        column = "began" if state == "running" else "ended"
+        # A wave that runs again ends anew, and so does its soak begin anew.
+        times = "began = coalesce(began, ?3), ended = NULL" if state == "running" else "ended = coalesce(ended, ?3)"
         with self._transaction() as db:
             db.execute(
-                f"UPDATE wave SET state = ?, note = ?, {column} = coalesce({column}, ?) WHERE number = ?",  # noqa: S608
+                f"UPDATE wave SET state = ?1, note = ?2, {times} WHERE number = ?4",  # noqa: S608 - ours
                 (state, note, time.time(), number),
             )
             self._say(db, f"wave {number} {state}{': ' + note if note else ''}")
@@ -245,8 +286,8 @@ class State:
             db.executemany("UPDATE host SET drained = ? WHERE name = ?", [(drained, name) for name in names])
 
     def retry(self, number: int) -> list[str]:
-        """Have the hosts of a wave that were not converted done again."""
-        names = [host.name for host in self.hosts(number, TO_DO_AGAIN)]
+        """Have the hosts of a wave done again that were not converted, or missed a figure."""
+        names = [host.name for host in self.hosts(number) if host.state in TO_DO_AGAIN or host.figures]
         with self._transaction() as db:
             db.executemany("UPDATE host SET state = 'pending' WHERE name = ?", [(name,) for name in names])
         return names
@@ -257,6 +298,11 @@ class State:
         with self._transaction() as db:
             db.execute("INSERT INTO request VALUES (?, ?)", (kind, time.time()))
             self._say(db, f"{kind} requested")
+
+    def drop_requests(self, *kinds: str) -> None:
+        """Forget what was asked of an earlier command."""
+        while self.take_request(*kinds):
+            pass
 
     def take_request(self, *kinds: str) -> str:
         """The strongest of the requests of these kinds, in the order given, or an empty text. It is taken away."""

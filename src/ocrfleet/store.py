@@ -58,10 +58,10 @@ class Store:
             raise FleetError(f"expected the id of a rollout, found {name!r}; `ocrfleet status` lists them")
         return State(self.rollouts / name)
 
-    def refuse_overlap(self, hosts: list[str]) -> None:
+    def refuse_overlap(self, hosts: list[str], but: str = "") -> None:
         """Two unfinished rollouts must not share a host: each would judge what the other did."""
         for state in self.all():
-            if state.state in OVER:
+            if state.state in OVER or state.id == but:
                 continue
             shared = sorted({host.name for host in state.hosts()} & set(hosts))
             if shared:
@@ -69,6 +69,19 @@ class Store:
                     f"rollout {state.id} is not over ({state.state}) and has {len(shared)} of these hosts, "
                     f"such as {shared[0]}; finish it with `ocrfleet resume {state.id}`, or end it with "
                     f"`ocrfleet abort {state.id}`"
+                )
+
+    def refuse_converted_later(self, hosts: list[str], rollout: State) -> None:
+        """A host that a later rollout has converted must not go back past it: that one would think it is converted."""
+        for state in self.all():
+            if state.created <= rollout.created or state.id == rollout.id:
+                continue
+            later = [h.name for h in state.hosts() if h.baseline and h.state != "rolled back" and h.name in hosts]
+            if later:
+                shown = ", ".join(later[:10]) + (f" and {len(later) - 10} more" if len(later) > 10 else "")
+                raise Refused(
+                    f"rollout {state.id} came later and converted {shown}; roll it back first, with "
+                    f"`ocrfleet rollback {state.id}`"
                 )
 
     @contextmanager

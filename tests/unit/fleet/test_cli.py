@@ -148,3 +148,39 @@ def test_abort_without_a_driver_ends_it_at_once(ocrfleet: Any) -> None:
     assert ocrfleet("abort")[0] == errors.DONE
     code, _, err = ocrfleet("resume")
     assert (code, "cannot go on" in err) == (errors.WRONG_INPUT, True)
+
+
+def test_a_host_out_of_service_is_named(ocrfleet: Any, folder: Path) -> None:
+    Store(folder).open(None).set_drained(["ocr-gpu-03"], True)
+    _, said, _ = ocrfleet("status")
+    assert re.search(r"ocr-gpu-03 .*out of service", said)
+    ocrfleet("report")
+    [page] = folder.glob("rollouts/*/fleet.html")
+    assert page.read_text().count("out of service") == 1
+
+
+def later(folder: Path, hosts: list[str]) -> State:
+    """A rollout of some hosts after the one in `folder`."""
+    store = Store(folder)
+    fleet = planning.Fleet(hosts, {})
+    chosen = policy.complete({})
+    return State.create(store.new(), chosen, ["inventory"], fleet, planning.waves(hosts, {}, chosen))
+
+
+def test_no_way_back_past_what_came_later(ocrfleet: Any, folder: Path, fake: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(cli, "Driver", lambda *a, **k: Driver(*a, **k, make_ansible=fake))
+    first = Store(folder).open(None)
+    first.set_state("finished")
+    second = later(folder, ["ocr-gpu-04", "ocr-gpu-05"])
+    fake.calls.clear()
+    code, _, err = ocrfleet("rollback", first.id)
+    assert (code, f"rollout {second.id} is not over" in err) == (errors.REFUSED, True)
+    Driver(second, Silent(), make_ansible=fake).forward()
+    fake.calls.clear()
+    code, _, err = ocrfleet("rollback", first.id)
+    assert (code, "converted ocr-gpu-04, ocr-gpu-05; roll it back first" in err) == (errors.REFUSED, True)
+    assert (fake.calls, first.state) == ([], "finished")
+    assert ocrfleet("rollback", second.id)[0] == errors.DONE
+    fake.answers.clear()
+    assert ocrfleet("rollback", first.id)[0] == errors.DONE
+    assert first.counts()["rolled back"] == 29

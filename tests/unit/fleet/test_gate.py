@@ -56,6 +56,11 @@ def test_a_figure_that_is_missing_is_not_reached(evidence: dict | None, said: li
     assert gate.figure_problems(evidence, [{"name": "speed", "query": "a.b", "at_least": 2}]) == said
 
 
+def test_a_query_that_cannot_be_answered_is_a_missed_figure() -> None:
+    [said] = gate.figure_problems({}, [{"name": "speed", "query": "max(benchmark.a)", "at_least": 2}])
+    assert said.startswith("speed: max(benchmark.a) gives no number: ")
+
+
 @pytest.mark.parametrize(
     ("stats", "evidence", "state"),
     [
@@ -119,7 +124,7 @@ def test_a_host_goes_through_the_same_roles_in_a_rollout_and_in_site() -> None:
 
 
 def play(strategy: str, gated: bool) -> list[dict]:
-    [first, *_] = yaml.safe_load((ROOT / "playbooks/rollout.yml").read_text())
+    first, last = yaml.safe_load((ROOT / "playbooks/rollout.yml").read_text())
     keywords = {name: first[name] for name in ("hosts", "gather_facts", "serial")}
     roles = first["roles"]
     assert roles[0]["role"] == "ocrfleet.gpu_stack.rollout", "the gate has to come before everything else"
@@ -144,11 +149,14 @@ def play(strategy: str, gated: bool) -> list[dict]:
             "max_fail_percentage": 0,
             "roles": roles[:1] if gated else [],
             "tasks": [touch, rescued, verified],
-        }
+        },
+        *([last] if gated else []),
     ]
 
 
-def run(tmp_path: Path, strategy: str, gated: bool, canary: dict) -> tuple[str, set[str]]:
+def run(
+    tmp_path: Path, strategy: str, gated: bool, canary: dict, waves: list[int], limit: str = "all"
+) -> tuple[str, set[str]]:
     hosts = {name: {"ansible_connection": "local"} for name in ("h1", "h2", "h3")}
     hosts["h1"].update(canary)
     (tmp_path / "play.yml").write_text(yaml.safe_dump(play(strategy, gated)))
@@ -158,7 +166,8 @@ def run(tmp_path: Path, strategy: str, gated: bool, canary: dict) -> tuple[str, 
         [
             str(Path(sys.executable).parent / "ansible-playbook"),
             "--inventory=inventory.yml",
-            "--extra-vars=" + json.dumps({"folder": f"{tmp_path}/touched", "rollout_waves": [1, 1, 1]}),
+            f"--limit={limit}",
+            "--extra-vars=" + json.dumps({"folder": f"{tmp_path}/touched", "rollout_waves": waves}),
             "play.yml",
         ],
         cwd=tmp_path,
@@ -181,26 +190,41 @@ AWAY = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port"
 
 
 @pytest.mark.parametrize(
-    ("strategy", "canary", "said"),
+    ("strategy", "canary", "waves", "said"),
     [
-        pytest.param("linear", {"fails": True}, "h1: its evidence says failed", id="rescued canary"),
-        pytest.param("linear", AWAY, "", id="unreachable canary"),
-        pytest.param("free", {}, "expected the strategy linear, found free", id="free"),
+        pytest.param("linear", {"fails": True}, [1, 1, 1], "h1: its evidence says failed", id="rescued canary"),
+        # Where a canary is alone, Ansible stops by itself.
+        pytest.param("linear", AWAY, [2, 1], "h1: failed or was unreachable", id="unreachable canary"),
+        pytest.param("free", {}, [1, 1, 1], "expected the strategy linear, found free", id="free"),
     ],
 )
 def test_the_gate_holds_where_ansibles_own_settings_leak(
-    tmp_path: Path, strategy: str, canary: dict, said: str
+    tmp_path: Path, strategy: str, canary: dict, waves: list[int], said: str
 ) -> None:
-    output, touched = run(tmp_path, strategy, True, canary)
+    output, touched = run(tmp_path, strategy, True, canary, waves)
     assert said in " ".join(output.split()), output
-    assert touched <= {"h1"}, output
+    first_wave = {f"h{number}" for number in range(1, waves[0] + 1)}
+    assert touched <= first_wave, output
 
 
 @pytest.mark.parametrize(
-    ("strategy", "canary"),
-    [pytest.param("linear", {"fails": True}, id="rescued canary"), pytest.param("free", {"fails": True}, id="free")],
+    ("strategy", "canary", "waves", "expected"),
+    [
+        pytest.param("linear", {"fails": True}, [1, 1, 1], {"h1", "h2", "h3"}, id="rescued canary"),
+        pytest.param("linear", AWAY, [2, 1], {"h2", "h3"}, id="unreachable canary"),
+        pytest.param("free", {"fails": True}, [1, 1, 1], {"h1", "h2", "h3"}, id="free"),
+    ],
 )
-def test_without_the_gate_the_next_wave_runs(tmp_path: Path, strategy: str, canary: dict) -> None:
+def test_without_the_gate_the_next_wave_runs(
+    tmp_path: Path, strategy: str, canary: dict, waves: list[int], expected: set[str]
+) -> None:
     """Else the test above proves nothing, or Ansible has mended it."""
-    output, touched = run(tmp_path, strategy, False, canary)
-    assert touched == {"h1", "h2", "h3"}, output
+    output, touched = run(tmp_path, strategy, False, canary, waves)
+    assert touched == expected, output
+
+
+@pytest.mark.parametrize("limit", ["h1", "all"])
+def test_the_last_wave_is_judged_with_and_without_a_limit(tmp_path: Path, limit: str) -> None:
+    output, _touched = run(tmp_path, "linear", True, {"fails": True}, [3], limit)
+    assert "h1: its evidence says failed" in " ".join(output.split()), output
+    assert "1 of " + ("1" if limit == "h1" else "3") + " hosts" in " ".join(output.split()), output

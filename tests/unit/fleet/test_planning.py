@@ -49,6 +49,7 @@ def batch(pending: list[str], down: list[str] = [], **settings: object) -> plann
         ({}, [], HOSTS),
         ({"at_once": 3}, [], ["h1", "h2", "h3"]),
         ({"at_once": 3}, ["h9", "h10"], ["h1"]),
+        ({"forks": 2, "shards": 2}, [], ["h1", "h2", "h3", "h4"]),
         ({"groups": {"rack": {"at_once": 2}}}, [], ["h1", "h2", "h7", "h8", "h9", "h10"]),
         ({"groups": {"rack": {"at_once": 3}, "prod": {"at_once": 1}}}, [], ["h1", "h3", "h4", "h7", "h8", "h9", "h10"]),
         ({"groups": {"prod": {"at_once": 1}}}, ["h2"], ["h3", "h4", "h5", "h6", "h7", "h8", "h9", "h10"]),
@@ -58,6 +59,12 @@ def batch(pending: list[str], down: list[str] = [], **settings: object) -> plann
 def test_the_strictest_limit_wins(settings: dict, down: list[str], expected: list[str]) -> None:
     pending = [host for host in HOSTS if host not in down]
     assert list(batch(pending, down, **settings).hosts) == expected
+
+
+def test_a_host_that_is_down_does_not_stand_in_its_own_way_but_in_that_of_others() -> None:
+    settings = {"apart": [["h1", "h7"]], "at_once": 2, "groups": {"prod": {"at_once": 1}}}
+    assert batch(["h1", "h2", "h7"], ["h1"], **settings).hosts == ("h1",)
+    assert batch(["h3", "h7"], ["h1"], **settings).hosts == ("h3",)
 
 
 def test_a_closed_window_holds_its_hosts_back_and_says_until_when() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ocrfleet import errors
+from ocrfleet import errors, rollout
 from ocrfleet.errors import FleetError
 from ocrfleet.rollout import Driver
 from ocrfleet.state import State
@@ -93,16 +93,39 @@ def test_who_is_undrained(make, drive, fake, tmp_path) -> None:
     assert [host.name for host in state.hosts() if host.drained] == ["h2", "h3"]
 
 
+class Asking(Silent):
+    """Asks for something as soon as it hears of something."""
+
+    def __init__(self, state: State, heard: str, asked: str) -> None:
+        super().__init__()
+        self.state, self.heard, self.asked = state, heard, asked
+
+    def note(self, text: str) -> None:
+        if self.heard in text:
+            self.state.request(self.asked)
+
+
 def test_approval_and_abort(make, drive, fake) -> None:
     state = make(3, waves=[1, 1], approve_after=[1])
     assert drive(state, wait=False) == errors.PAUSED
     assert (state.state, set(touched(fake))) == ("waiting", {"h1"})
     state.request("approve")
-    state.request("abort")
-    assert drive(state, wait=False) == errors.PAUSED
+    watcher = Asking(state, "waiting for", "abort")
+    assert Driver(state, watcher, wait=False, make_ansible=fake).forward() == errors.PAUSED
     assert (state.state, set(touched(fake))) == ("aborted", {"h1"})
     with pytest.raises(FleetError, match="cannot go on"):
         drive(state)
+
+
+@pytest.mark.parametrize("asked", ["abort", "pause"])
+def test_what_was_asked_of_a_command_that_ended_does_not_hit_the_next(make, drive, back, fake, asked: str) -> None:
+    state = make(2)
+    fake.answers["h2"] = "failed"
+    assert Driver(state, Asking(state, "gate is closed", asked), make_ansible=fake).forward() == errors.STOPPED
+    assert drive(state) == errors.STOPPED
+    state.request(asked)
+    fake.answers.clear()
+    assert back(state) == errors.DONE
 
 
 def test_a_wave_soaks_and_a_killed_soak_is_not_begun_anew(make, drive, fake) -> None:
@@ -121,6 +144,129 @@ def test_a_wave_soaks_and_a_killed_soak_is_not_begun_anew(make, drive, fake) -> 
         drive(state, clock=lambda: ended + now[0], sleep=sleep)
     assert drive(state, clock=lambda: ended + now[0], sleep=sleep) == errors.DONE
     assert 600 <= now[0] < 610
+
+
+def test_a_repaired_wave_soaks_from_its_own_end(make, drive, fake) -> None:
+    state = make(2, waves=[1], soak_minutes=10)
+    fake.answers["h1"] = "failed"
+    assert drive(state) == errors.STOPPED
+    with state._transaction() as db:
+        db.execute("UPDATE wave SET ended = ended - 3600 WHERE number = 1")
+    fake.answers.clear()
+    assert drive(state, wait=False) == errors.PAUSED
+    assert set(touched(fake)) == {"h1"}
+
+
+def test_a_wave_is_stopped_between_its_batches(make, fake) -> None:
+    state = make(5, waves=[1, "100%"], forks=2)
+    watcher = Silent()
+    watcher.host = lambda name, *_: state.request("pause") if name == "h2" else None
+    assert Driver(state, watcher, make_ansible=fake).forward() == errors.PAUSED
+    assert [hosts for _playbook, hosts, _variables in fake.calls] == [["h1"], ["h2", "h3"]]
+
+
+@pytest.mark.parametrize(
+    ("told", "drained", "expected"),
+    [
+        ({}, False, "skipped"),
+        ({"transaction": {"proof": {"equal": True}}}, False, "converted"),
+        ({"transaction": {"proof": {"equal": True}}}, True, "skipped"),
+    ],
+)
+def test_what_failed_without_a_proof_or_is_drained_counts_as_down(
+    make, drive, fake, tmp_path, told: Any, drained: bool, expected: str
+) -> None:
+    chosen = hooks(tmp_path, undrain="false") if drained else {}
+    state = make(3, waves=[1, 1], allowed_failures=1, apart=[["h2", "h3"]], hooks=chosen)
+    fake.answers["h2"] = "failed"
+    fake.tells["h2"] = told
+    drive(state)
+    assert next(host.state for host in state.hosts() if host.name == "h3") == expected
+
+
+def test_resume_tries_those_again_that_were_allowed_to_fail(make, drive, fake) -> None:
+    state = make(4, waves=[1, "100%"], allowed_failures=1)
+    fake.answers["h3"] = "failed"
+    assert drive(state) == errors.INCOMPLETE
+    assert drive(state) == errors.INCOMPLETE
+    fake.answers.clear()
+    fake.calls.clear()
+    assert drive(state) == errors.DONE
+    [(_playbook, hosts, variables)] = fake.calls
+    assert (hosts, "flashinfer_lock" in variables, state.state) == (["h3"], True, "finished")
+    assert drive(state) == errors.DONE
+    assert len(fake.calls) == 1
+
+
+def test_resume_tries_hosts_with_a_missed_figure_again(make, drive, fake) -> None:
+    state = make(2, gates=[{"name": "pages a second", "query": "speed", "at_least": 11}])
+    assert drive(state) == errors.STOPPED
+    fake.tells.update(h1={"speed": 12}, h2={"speed": 12})
+    assert drive(state) == errors.DONE
+    assert touched(fake) == Counter(h1=2, h2=1)
+
+
+def hooks(folder: Path, drain: str = "true", undrain: str = "true") -> dict[str, Any]:
+    """Hooks of one line of shell each, where $1 is the host; what is undrained is written down."""
+    return {
+        "drain": {"command": ["sh", "-c", drain, "drain", "{host}"]},
+        "undrain": {"command": ["sh", "-c", f'{undrain} && echo "$1" >>{folder}/back', "undrain", "{host}"]},
+    }
+
+
+def test_a_host_whose_drain_failed_half_way_is_undrained(make, drive, fake, tmp_path) -> None:
+    state = make(2, waves=["100%"], hooks=hooks(tmp_path, '[ "$1" != h2 ]'))
+    assert drive(state) == errors.STOPPED
+    assert (tmp_path / "back").read_text().split() == ["h2", "h1"]
+    assert not [host.name for host in state.hosts() if host.drained]
+
+
+def test_a_broken_host_whose_second_drain_fails_is_still_known_to_be_out(make, drive, fake, tmp_path) -> None:
+    state = make(1, hooks=hooks(tmp_path, f"[ ! -e {tmp_path}/refused ]"))
+    fake.answers["h1"] = "failed"
+    assert drive(state) == errors.STOPPED
+    (tmp_path / "refused").touch()
+    assert drive(state) == errors.STOPPED
+    assert [(host.state, host.drained) for host in state.hosts()] == [("skipped", True)]
+    assert not (tmp_path / "back").exists()
+
+
+def test_a_restored_host_is_undrained_after_a_kill(make, drive, fake, tmp_path) -> None:
+    state = make(1, hooks=hooks(tmp_path))
+    fake.answers["h1"] = "failed"
+    fake.tells["h1"] = {"transaction": {"proof": {"equal": True}}}
+    drive(state)
+    state.set_drained(["h1"], True)
+    (tmp_path / "back").unlink()
+    watcher = Silent()
+    Driver(state, watcher, make_ansible=fake).abort()
+    assert (tmp_path / "back").read_text().split() == ["h1"]
+    assert not state.hosts()[0].drained
+
+
+def test_abort_after_a_kill_tells_what_became_of_whom(make, fake, monkeypatch) -> None:
+    state = make(3, waves=["100%"])
+    state.begin(["h1", "h2"], "0001")
+    state.set_drained(["h1", "h2"], True)
+    state.hand_over(["h1", "h2"])
+    reports = state.folder / "runs/0001/reports/h1"
+    reports.mkdir(parents=True)
+    told = {"host": "h1", "result": "verified", "finished": "9999", "transaction": {"baseline_id": "b"}}
+    (reports / "evidence.json").write_text(json.dumps(told))
+    watcher = Silent()
+    monkeypatch.setattr(rollout, "at_work", lambda folder: [77])
+    with pytest.raises(errors.Refused, match="77"):
+        Driver(state, watcher, make_ansible=fake).abort()
+    assert state.state == "planned"
+    monkeypatch.setattr(rollout, "at_work", lambda folder: [])
+    Driver(state, watcher, make_ansible=fake).abort()
+    assert state.state == "aborted"
+    assert [(host.state, host.drained) for host in state.hosts()] == [
+        ("converted", False),
+        ("unknown", True),
+        ("pending", False),
+    ]
+    assert "h2: stays out of service, since it is unknown" in watcher.notes
 
 
 def test_two_baselines_have_two_canaries_and_two_locks(make, drive, fake) -> None:
