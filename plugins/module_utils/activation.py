@@ -60,7 +60,7 @@ def find_compiler(tree: str, explicit: str, variables: Mapping[str, str], cuda: 
     path = flashinfer_install.search_path(tree, variables)
     tried = []
     for home in toolkits(explicit, variables, path, cuda):
-        found = flashinfer_install.compiler(home, path, variables, cuda, timeout=30)
+        found = flashinfer_install.compiler(home, tree, path, variables, cuda, timeout=30)
         if found["ready"]:
             return found
         tried.append(found)

@@ -254,8 +254,19 @@ def search_path(tree: str, variables: Mapping[str, str]) -> str:
     return os.pathsep.join([os.path.join(tree, "bin"), variables.get("PATH", os.defpath)])
 
 
+def python_header(tree: str, timeout: float, run: Callable[..., commands.Result] = commands.run) -> str:
+    """Where the environment's Python looks for Python.h, which PyTorch's extensions include; "" where it is silent."""
+    python = os.path.join(tree, "bin", "python")
+    if not os.path.exists(python):
+        return ""
+    said = run([python, "-I", "-c", "import sysconfig; print(sysconfig.get_path('include'))"], timeout=timeout)
+    folder = said.stdout.strip()
+    return os.path.join(folder, "Python.h") if said.ok and os.path.isabs(folder) else ""
+
+
 def compiler(
     home_and_how: tuple[str, str],
+    tree: str,
     path: str,
     variables: Mapping[str, str],
     cuda: str,
@@ -274,6 +285,7 @@ def compiler(
         "headers": headers(home),
         "ninja": shutil.which("ninja", path=path) or "",
         "cxx": shutil.which(variables.get("CXX") or "c++", path=path) or "",
+        "python_header": python_header(tree, timeout, run),
     }
     result["missing"] = missing_for_compiling(result)
     result["mismatch"] = compiler_mismatch(result, cuda)
@@ -303,6 +315,10 @@ def missing_for_compiling(compiler: Mapping[str, Any]) -> list[str]:
         missing.append("ninja: expected it on PATH, found none; install the package ninja into the environment")
     if not compiler["cxx"]:
         missing.append("C++ compiler: expected c++ on PATH, found none; install g++")
+    header = compiler["python_header"]
+    if header and not os.path.exists(header):
+        version = os.path.basename(os.path.dirname(header))
+        missing.append(f"Python.h: expected it at {header}, found none; install {version}-dev (EL: {version}-devel)")
     return missing
 
 

@@ -28,7 +28,7 @@ def toolchain(
     """What compiling FlashInfer's kernels would miss here, all of it; nvcc must be of the version `cuda`."""
     path = flashinfer_install.search_path(tree, variables)
     where = (home, "cuda_home") if home else flashinfer_install.cuda_home(variables, path)
-    found = flashinfer_install.compiler(where, path, variables, cuda, 30, run)
+    found = flashinfer_install.compiler(where, tree, path, variables, cuda, 30, run)
     missing = list(found["missing"])
     if found["nvcc_version"] and found["nvcc_version"] != cuda:
         missing.append(

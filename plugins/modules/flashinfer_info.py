@@ -235,6 +235,10 @@ compiler:
       description: The path of the C++ compiler, empty where there is none.
       type: str
       sample: /usr/bin/c++
+    python_header:
+      description: Where the environment's Python has its C(Python.h), or should have; empty where it does not say.
+      type: str
+      sample: /opt/conda/envs/olmocr-optimized/include/python3.11/Python.h
 compiled_modules:
   description: The kernels that are compiled already.
   returned: always
@@ -417,6 +421,7 @@ def look(stage: staging.Stage, env: dict[str, str], timeout: float, scratch: str
         "probe": probe,
         "compiler": flashinfer_install.compiler(
             flashinfer_install.cuda_home(variables, flashinfer_install.search_path(stage.tree, variables)),
+            stage.tree,
             flashinfer_install.search_path(stage.tree, variables),
             variables,
             probe["torch_cuda"],

@@ -349,9 +349,10 @@ def test_what_is_missing_is_listed_at_once() -> None:
         "headers": {"curand.h": "", "cublasLt.h": "/x"},
         "ninja": "",
         "cxx": "",
+        "python_header": "/nonexistent/python3.11/Python.h",
     }
     missing = flashinfer_install.missing_for_compiling(compiler)
-    assert [text.split(":")[0] for text in missing] == ["nvcc", "curand.h", "ninja", "C++ compiler"]
+    assert [text.split(":")[0] for text in missing] == ["nvcc", "curand.h", "ninja", "C++ compiler", "Python.h"]
     assert flashinfer_install.compiler_mismatch(compiler, "12.8") == ""
     compiler.update(nvcc_version="13.0", nvcc="/usr/bin/nvcc")
     assert "nvcc 13.0 (/usr/bin/nvcc) does not match PyTorch's CUDA 12.8" in flashinfer_install.compiler_mismatch(
@@ -364,7 +365,7 @@ def test_what_is_returned_is_what_is_documented(tmp_path: Path) -> None:
     module = tmp_path / "site/flashinfer/data/aot/norm/norm.so"
     module.parent.mkdir(parents=True)
     module.touch()
-    compiler = flashinfer_install.compiler(("", ""), "", {}, "12.8", 5)
+    compiler = flashinfer_install.compiler(("", ""), "", "", {}, "12.8", 5)
     modules = flashinfer_install.compiled_modules("/nonexistent", str(tmp_path / "site/flashinfer"))
     gpu = nvidia.Survey("570.124.06", [nvidia.Gpu(0, "NVIDIA L4", "GPU-1", "8.9", 23034, 1, False)]).as_dict()
     assert told["compiler"]["contains"].keys() == compiler.keys()

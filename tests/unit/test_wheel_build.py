@@ -20,6 +20,11 @@ def toolkit(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 12.8, V12.8.93'\n")
         path.chmod(0o755)
+    python = tmp_path / "env/bin/python"
+    python.write_text(f"#!/bin/sh\necho {tmp_path}/python3.11\n")
+    python.chmod(0o755)
+    (tmp_path / "python3.11").mkdir()
+    (tmp_path / "python3.11/Python.h").touch()
     (tmp_path / "cuda/include").mkdir()
     for header in ("curand.h", "cublasLt.h"):
         (tmp_path / "cuda/include" / header).touch()
@@ -42,6 +47,7 @@ def test_a_whole_toolchain_misses_nothing(toolkit):
         ("env/bin/ninja", "ninja: expected it on PATH, found none"),
         ("cuda/bin/nvcc", "nvcc: "),
         ("cuda/include/curand.h", "curand.h: expected it in"),
+        ("python3.11/Python.h", "Python.h: expected it at "),
     ],
 )
 def test_what_is_missing_is_named(toolkit, gone, said):
@@ -53,9 +59,17 @@ def test_what_is_missing_is_named(toolkit, gone, said):
 
 def test_everything_that_is_missing_is_named_at_once(toolkit):
     folder, look = toolkit
-    for gone in ("usr/c++", "env/bin/ninja", "cuda/bin/nvcc", "cuda/include/curand.h"):
+    for gone in ("usr/c++", "env/bin/ninja", "cuda/bin/nvcc", "cuda/include/curand.h", "python3.11/Python.h"):
         (folder / gone).unlink()
-    assert len(look()) == 4
+    found = look()
+    assert len(found) == 5
+    assert found[-1].endswith("install python3.11-dev (EL: python3.11-devel)")
+
+
+def test_a_python_that_does_not_answer_is_not_a_missing_header(toolkit):
+    folder, look = toolkit
+    (folder / "env/bin/python").unlink()
+    assert look() == []
 
 
 def test_nvcc_of_another_version_is_told(toolkit):
