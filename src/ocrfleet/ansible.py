@@ -243,17 +243,27 @@ def at_work(folder: Path) -> list[int]:
 
 
 def read_inventory(inventory: list[str], limit: str | None) -> Fleet:
-    """The hosts of an inventory and their groups, as Ansible itself reads it."""
+    """The hosts of an inventory and their groups, as Ansible reads it. A source that cannot be read is an error."""
+    # Of a folder that holds nothing but group_vars Ansible says too that it cannot be read.
+    files = [source for source in inventory if not Path(source).is_dir()]
+    if files and files != inventory:
+        _listing(files, None, strict=True)
+    return fleet_of(_listing(inventory, limit, strict=files == inventory))
+
+
+def _listing(inventory: list[str], limit: str | None, strict: bool) -> dict[str, Any]:
     argv = ["ansible-inventory", "--list", "--export", *(f"--inventory={source}" for source in inventory)]
     argv += [f"--limit={limit}"] if limit else []
-    done = subprocess.run(
-        argv, env={**os.environ, **environment()}, capture_output=True, text=True, timeout=300, check=False
-    )
+    # Otherwise a source that cannot be read is left out, and its hosts with it.
+    env = {**os.environ, **environment(), **({"ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1"} if strict else {})}
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, check=False)
     try:
         listing = json.loads(done.stdout)
     except ValueError:
-        raise FleetError(f"the inventory cannot be read: {plain(done.stderr.strip() or done.stdout.strip())}") from None
-    return fleet_of(listing)
+        listing = None
+    if done.returncode != 0 or not isinstance(listing, dict):
+        raise FleetError(f"the inventory cannot be read: {plain(done.stderr.strip() or done.stdout.strip())}")
+    return listing
 
 
 def fleet_of(listing: dict[str, Any]) -> Fleet:

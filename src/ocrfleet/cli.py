@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,11 +78,12 @@ def look(args: argparse.Namespace, console: Console) -> tuple[policies.Policy, p
     fleet = read_inventory(args.inventory, args.limit)
     if not fleet.hosts:
         raise FleetError("expected hosts in the inventory, found none; name another with -i, or widen --limit")
-    known = set(fleet.hosts)
-    groups = {name for names in fleet.groups.values() for name in names}
+    whole = read_inventory(args.inventory, None) if args.limit else fleet
+    known = set(whole.hosts)
+    groups = {name for names in whole.groups.values() for name in names}
     strange = [f"group {name}" for name in policy["groups"] if name not in groups]
     strange += [f"host {name}" for members in policy["apart"] for name in members if name not in known]
-    if strange and not args.limit:
+    if strange:
         raise FleetError(
             f"the policy names what the inventory does not have: {', '.join(strange)}; correct one of them"
         )
@@ -152,7 +154,18 @@ def free(store: Store, state: State, back: bool) -> None:
         store.refuse_converted_later([host.name for host in state.to_put_back()], state)
 
 
+def go_where_it_began(state: State) -> None:
+    try:
+        os.chdir(state.cwd)
+    except OSError as error:
+        raise FleetError(
+            f"rollout {state.id} was begun in {state.cwd}, and its playbooks, hooks and ansible.cfg are named from "
+            f"there: {error}; bring that folder back"
+        ) from error
+
+
 def drive(store: Store, state: State, console: Console, wait: bool, back: bool = False) -> int:
+    go_where_it_began(state)
     with Progress(state, console) as progress:
         driver = Driver(state, progress, wait=wait)
         code = driver.back() if back else driver.forward()
@@ -167,6 +180,8 @@ def rollout(args: argparse.Namespace, console: Console) -> int:
     with store.driver("rollout"):
         policy, fleet, found = look(args, console)
         store.refuse_overlap(fleet.hosts)
+        for name, why in store.look()[1].items():
+            console.print(Text(f"whether rollout {name} has some of these hosts cannot be told: {why}", "red"))
         waves = planning.waves(fleet.hosts, found.baselines, policy)
         inventory = [str(Path(source).absolute()) if Path(source).exists() else source for source in args.inventory]
         state = State.create(store.new(), policy, inventory, fleet, waves)
@@ -196,9 +211,11 @@ def rollback(args: argparse.Namespace, console: Console) -> int:
 def status(args: argparse.Namespace, console: Console) -> int:
     store = Store(args.state_dir)
     if args.all:
-        rows = [
-            {"id": s.id, "state": s.state, "created": output.stamp(s.created), "hosts": s.counts()} for s in store.all()
+        found, unreadable = store.look()
+        rows: list[dict[str, Any]] = [
+            {"id": s.id, "state": s.state, "created": output.stamp(s.created), "hosts": s.counts()} for s in found
         ]
+        rows += [{"id": name, "state": why, "created": None, "hosts": {}} for name, why in unreadable.items()]
         present(rows, args, console, lambda: output.show_table(rows, console))
         return errors.DONE
     data = output.rollout_data(store.open(args.rollout), store.is_driven())
@@ -242,6 +259,7 @@ def ask(args: argparse.Namespace, console: Console) -> int:
             if args.command == "pause":
                 state.set_state("paused", "as requested")
             else:
+                go_where_it_began(state)
                 with Progress(state, console) as progress:
                     Driver(state, progress).abort()
         console.print(Text(f"rollout {state.id} is {state.state}"))

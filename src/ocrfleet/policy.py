@@ -58,7 +58,21 @@ def _every_window(policy: Policy) -> Iterator[dict[str, Any]]:
         yield from group.get("windows", [])
 
 
+def _no_numbers(value: Any, where: str) -> Iterator[str]:
+    """YAML and Python's JSON have numbers that are none, and they pass every limit of a schema."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{where}: expected a number, found {value}"
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, entry in inner:
+        yield from _no_numbers(entry, f"{where}.{name}")
+
+
 def _beyond_the_schema(policy: Policy) -> Iterator[str]:
+    for name, value in policy.items():
+        if name != "variables":
+            yield from _no_numbers(value, name)
+    if "drain" in policy["hooks"] and "undrain" not in policy["hooks"]:
+        yield "hooks: expected undrain beside drain, found none; every host would stay out of service"
     for gate in policy["gates"]:
         try:
             jmespath.compile(gate["query"])

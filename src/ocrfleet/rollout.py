@@ -111,7 +111,9 @@ class Driver:
         for host in self.state.hosts(states=["running"]):
             found = evidence.read(self.ansible.reports(host.run), host.name)
             if evidence.is_proof(found):
-                ended.append((host.name, self._answered(host, believed(found, host.began or 0))))
+                # In a first run `began` was written before `first`.
+                first = host.first if (host.first or 0) < (host.began or 0) else None
+                ended.append((host.name, self._answered(first, believed(found, host.began or 0))))
             elif found and not evidence.earlier(found, host.began or 0):
                 ended.append((host.name, Outcome("failed", str(found.get("failure", "failed")), found)))
         if ended:
@@ -132,12 +134,14 @@ class Driver:
             self.sleep(POLL)
 
     @staticmethod
-    def _answered(host: Host, outcome: Outcome) -> Outcome:
-        """Where an earlier run of this rollout changed a host that has nothing to do now, this rollout converted it."""
-        mine = host.first is not None and not evidence.earlier(outcome.evidence, host.first)
-        if outcome.state == "unchanged" and mine and evidence.baseline(outcome.evidence):
-            return replace(outcome, state="converted")
-        return outcome
+    def _answered(first: float | None, outcome: Outcome) -> Outcome:
+        """What a run found of a host that an earlier run of this rollout was handed, `first` at that time.
+
+        Where there is nothing to do and the evidence is of this rollout's time, that earlier run has converted the
+        host, and was ended before it could tell. Older evidence means that it had everything already.
+        """
+        mine = first is not None and not evidence.earlier(outcome.evidence, first)
+        return replace(outcome, state="converted") if mine and outcome.state == "unchanged" else outcome
 
     # --- a wave ---
 
@@ -203,7 +207,7 @@ class Driver:
             variables["flashinfer_lock"] = lock
         self.state.hand_over(ready)
         outcomes = self.ansible.run(run, self.policy["playbook"], ready, variables, self.watcher.event)
-        self._record([(name, self._answered(known[name], outcome)) for name, outcome in outcomes.items()])
+        self._record([(name, self._answered(known[name].first, outcome)) for name, outcome in outcomes.items()])
         self._undrain(self.state.named(outcomes))
 
     def _record(self, ended: list[tuple[str, Outcome]]) -> None:
@@ -229,10 +233,15 @@ class Driver:
             text = found.get("lock", "")
             if text and evidence.is_lock(text):
                 return self._lock_file(cohort, text)
-            changes = found.get("plan") or found.get("changed")
-            got_packages = got_packages or (host.state == "converted" and bool(changes))
+            # Where its evidence names no baseline, a run that told nothing has converted it.
+            changed = found.get("plan") or found.get("changed") or not evidence.baseline(found)
+            got_packages = got_packages or (host.state == "converted" and bool(changed))
         if got_packages and "flashinfer_lock" not in self.policy["variables"]:
-            self._stop(number, "the canary got packages and told no lock of them, so its like could get others")
+            self._stop(
+                number,
+                "the canary got packages and told no lock of them, so its like could get others; "
+                "begin another rollout with a flashinfer_lock in the policy's variables",
+            )
         return ""
 
     def _lock_file(self, cohort: str, text: str) -> str:
@@ -404,7 +413,10 @@ class Driver:
     def _back(self, names: list[str]) -> None:
         baselines = {host.name: self._baseline(host) for host in self.state.named(names)}
         known = [name for name in names if baselines[name]]
-        why = "this rollout may have changed it, and no evidence names the baseline to return to; look at the host"
+        why = (
+            "this rollout may have changed it, and no evidence names the baseline to return to; "
+            "`ansible-playbook ocrfleet.gpu_stack.rollback -e rollback_list_only=true` lists those that it has"
+        )
         self._skip({name: why for name in names if name not in known}, "not rolled back")
         if not known:
             return

@@ -31,7 +31,8 @@ TO_DO_AGAIN = ("running", "failed", "unreachable", "skipped", "unknown")
 
 _TABLES = """
 CREATE TABLE rollout (
-    id TEXT, created REAL, state TEXT, note TEXT, policy TEXT, inventory TEXT, total INTEGER, backward INTEGER DEFAULT 0
+    id TEXT, created REAL, state TEXT, note TEXT, policy TEXT, inventory TEXT, total INTEGER, backward INTEGER,
+    cwd TEXT
 );
 CREATE TABLE wave (
     number INTEGER PRIMARY KEY, cohort TEXT, canary INTEGER, state TEXT, began REAL, ended REAL, note TEXT
@@ -74,10 +75,18 @@ class State:
             raise FleetError(f"expected a rollout at {folder}, found none; `ocrfleet status` lists those there are")
         # Only ever one connection in each process; the driver's threads take turns.
         self.db = sqlite3.connect(file, timeout=30, check_same_thread=False, isolation_level=None)
-        self.db.execute("PRAGMA journal_mode=WAL")
-        self.db.execute("PRAGMA synchronous=FULL")
-        found = self.db.execute("PRAGMA user_version").fetchone()[0]
+        try:
+            self.db.execute("PRAGMA journal_mode=WAL")
+            self.db.execute("PRAGMA synchronous=FULL")
+            found = self.db.execute("PRAGMA user_version").fetchone()[0]
+            if found == FORMAT:
+                self.db.execute("SELECT * FROM rollout, wave LIMIT 1").fetchone()
+                self.counts()
+        except sqlite3.DatabaseError as error:
+            self.db.close()
+            raise FleetError(f"{file} cannot be read: {error}; restore it, or move its folder away") from error
         if found != FORMAT:
+            self.db.close()
             raise FleetError(f"{file} has format {found}, this ocrfleet knows {FORMAT}; use the version that made it")
 
     @classmethod
@@ -90,8 +99,8 @@ class State:
             db.executescript("BEGIN;" + _TABLES)
             position = {host: number for number, host in enumerate(fleet.hosts)}
             db.execute(
-                "INSERT INTO rollout VALUES (?, ?, 'planned', '', ?, ?, ?, 0)",
-                (folder.name, time.time(), json.dumps(policy), json.dumps(inventory), len(fleet.hosts)),
+                "INSERT INTO rollout VALUES (?, ?, 'planned', '', ?, ?, ?, 0, ?)",
+                (folder.name, time.time(), json.dumps(policy), json.dumps(inventory), len(fleet.hosts), os.getcwd()),
             )
             db.executemany(
                 "INSERT INTO wave VALUES (?, ?, ?, 'pending', NULL, NULL, '')",
@@ -146,6 +155,11 @@ class State:
     @property
     def created(self) -> float:
         return float(self._one("created"))
+
+    @property
+    def cwd(self) -> str:
+        """Where it was begun: playbooks, hooks and ansible.cfg are named from there."""
+        return str(self._one("cwd"))
 
     @property
     def backward(self) -> bool:
@@ -218,7 +232,8 @@ class State:
         found = self.evidence(host.name)
         # Its run told how it ended, and that was before anything was begun.
         idle = host.state == "failed" and found.get("result") == "failed" and not found.get("transaction")
-        return not host.baseline and (idle or self.is_sound(host))
+        restored = host.state in ("failed", "skipped", "pending") and evidence.is_restored(found)
+        return not host.baseline and (idle or restored)
 
     def history(self) -> list[tuple[float, str]]:
         return self.db.execute("SELECT at, what FROM history ORDER BY rowid").fetchall()

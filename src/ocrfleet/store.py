@@ -42,18 +42,30 @@ class Store:
     def new(self) -> Path:
         return self.rollouts / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
 
-    def all(self) -> list[State]:
+    def _folders(self) -> list[Path]:
         """Newest first. A plan that was killed before it was whole is none."""
-        folders = sorted((path for path in self.rollouts.iterdir() if (path / "state.db").is_file()), reverse=True)
-        return [State(folder) for folder in folders]
+        return sorted((path for path in self.rollouts.iterdir() if (path / "state.db").is_file()), reverse=True)
+
+    def look(self) -> tuple[list[State], dict[str, str]]:
+        """All rollouts, newest first, and by the id of each that cannot be read, why."""
+        found, unreadable = [], {}
+        for folder in self._folders():
+            try:
+                found.append(State(folder))
+            except FleetError as error:
+                unreadable[folder.name] = str(error)
+        return found, unreadable
+
+    def all(self) -> list[State]:
+        return self.look()[0]
 
     def open(self, name: str | None) -> State:
         """The rollout of that id, or the newest."""
         if name is None:
-            found = self.all()
-            if not found:
+            folders = self._folders()
+            if not folders:
                 raise FleetError(f"there is no rollout in {self.folder} yet; begin one with `ocrfleet rollout`")
-            return found[0]
+            return State(folders[0])
         if Path(name).name != name or name in (".", ".."):
             raise FleetError(f"expected the id of a rollout, found {name!r}; `ocrfleet status` lists them")
         return State(self.rollouts / name)

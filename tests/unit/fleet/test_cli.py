@@ -164,7 +164,9 @@ def later(folder: Path, hosts: list[str]) -> State:
     store = Store(folder)
     fleet = planning.Fleet(hosts, {})
     chosen = policy.complete({})
-    return State.create(store.new(), chosen, ["inventory"], fleet, planning.waves(hosts, {}, chosen))
+    return State.create(
+        store.rollouts / "99991231-000000-0000", chosen, ["inventory"], fleet, planning.waves(hosts, {}, chosen)
+    )
 
 
 def test_no_way_back_past_what_came_later(ocrfleet: Any, folder: Path, fake: Any, monkeypatch: Any) -> None:
@@ -184,3 +186,61 @@ def test_no_way_back_past_what_came_later(ocrfleet: Any, folder: Path, fake: Any
     fake.answers.clear()
     assert ocrfleet("rollback", first.id)[0] == errors.DONE
     assert first.counts()["rolled back"] == 29
+
+
+def test_a_rollout_that_cannot_be_read_stands_in_nobodys_way(ocrfleet: Any, folder: Path) -> None:
+    store = Store(folder)
+    good = store.open(None)
+    good.set_state("finished")
+    bad = later(folder, ["a"])
+    bad.close()
+    (bad.folder / "state.db").write_bytes(b"no database at all" * 400)
+    code, said, _ = ocrfleet("status", "--all", "--output", "json")
+    rows = {row["id"]: row["state"] for row in json.loads(said)}
+    assert (code, rows[good.id]) == (errors.DONE, "finished")
+    assert "cannot be read" in rows[bad.folder.name]
+    Store(folder).refuse_overlap(["ocr-gpu-30"])
+    # Not the one before it: to roll that back instead would be a surprise.
+    code, said, err = ocrfleet("rollback")
+    assert (code, "cannot be read" in err) == (errors.WRONG_INPUT, True)
+
+
+def test_resume_works_where_the_rollout_was_begun(
+    ocrfleet: Any, folder: Path, fake: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    monkeypatch.chdir(there)
+    Store(folder).open(None).set_state("finished")
+    state = later(folder, ["a"])
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    fake.answers["a"] = lambda host: seen.append(Path.cwd()) or "converted"
+    monkeypatch.setattr(cli, "Driver", lambda *a, **k: Driver(*a, **k, make_ansible=fake))
+    assert ocrfleet("resume", state.id)[0] == errors.DONE
+    assert seen == [there]
+    monkeypatch.chdir(tmp_path)
+    there.rmdir()
+    code, _, err = ocrfleet("resume", state.id)
+    assert (code, "was begun in" in err) == (errors.WRONG_INPUT, True)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["-i", "good", "-i", "typo"], "the inventory cannot be read"),
+        (["-i", "good", "-i", "variables", "-i", "typo"], "the inventory cannot be read"),
+        (["-i", "good", "-i", "variables", "-l", "a", "-p", "policy.yml"], "host z"),
+        (["-i", "good", "-l", "a", "-p", "policy.yml"], "host z"),
+    ],
+)
+def test_what_the_inventory_lacks_is_told(
+    ocrfleet: Any, tmp_path: Path, monkeypatch: Any, argv: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good").write_text("a\nb\n")
+    (tmp_path / "variables/group_vars/all").mkdir(parents=True)
+    (tmp_path / "policy.yml").write_text("apart: [[b, z]]\n")
+    monkeypatch.setattr(cli, "survey", lambda *_: pytest.fail("a host was asked"))
+    code, _, err = ocrfleet("plan", *argv)
+    assert (code, said in err, "host b" in err) == (errors.WRONG_INPUT, True, False), err

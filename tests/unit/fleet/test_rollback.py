@@ -121,6 +121,42 @@ def test_a_host_whose_killed_run_converted_it_is_this_rollouts(make, drive, back
     assert states(state) == {"h1": "converted", "h2": "converted"}
 
 
+def test_a_host_whose_killed_run_told_nothing_is_converted_and_has_no_known_way_back(make, drive, back, fake) -> None:
+    """The run after it has nothing to do, so its evidence has no transaction and no lock."""
+    state = make(3, waves=[1, 1])
+    fake.answers["h2"] = "unknown"
+    fake.tells["h2"] = {"transaction": {}, "lock": "", "finished": "9999-01-01T00:00:00Z"}
+    assert drive(state) == errors.STOPPED
+    fake.answers["h2"] = "unchanged"
+    assert drive(state) == errors.DONE
+    assert states(state) == {"h1": "converted", "h2": "converted", "h3": "converted"}
+    assert back(state) == errors.STOPPED
+    assert states(state) == {"h1": "rolled back", "h2": "not rolled back", "h3": "rolled back"}
+    assert "rollback_list_only" in state.note
+
+
+def test_a_canary_whose_killed_run_told_no_lock_stops(make, drive, fake) -> None:
+    state = make(2)
+    fake.answers["h1"] = "unknown"
+    fake.tells["h1"] = {"transaction": {}, "lock": "", "finished": "9999-01-01T00:00:00Z"}
+    assert drive(state) == errors.STOPPED
+    fake.answers["h1"] = "unchanged"
+    assert drive(state) == errors.STOPPED
+    assert states(state) == {"h1": "converted", "h2": "pending"}
+    assert "told no lock" in state.note
+
+
+def test_after_a_kill_of_a_first_run_a_host_with_nothing_to_do_is_unchanged(make, drive) -> None:
+    state = make(1)
+    state.begin(["h1"], "0001")
+    state.hand_over(["h1"])
+    reports = state.folder / "runs/0001/reports/h1"
+    reports.mkdir(parents=True)
+    (reports / "evidence.json").write_text(json.dumps({"host": "h1", "result": "verified", "finished": "9999"}))
+    assert drive(state) == errors.DONE
+    assert states(state) == {"h1": "unchanged"}
+
+
 @pytest.mark.parametrize(("finished", "expected"), [("2000", "unchanged"), ("9999", "converted")])
 def test_after_a_kill_evidence_of_an_earlier_run_is_no_conversion(make, drive, finished: str, expected: str) -> None:
     state = make(1)

@@ -25,6 +25,14 @@ def touched(fake: Any) -> Counter[str]:
     return Counter(host for _playbook, hosts, _variables in fake.calls for host in hosts)
 
 
+def hooks(folder: Path, drain: str = "true", undrain: str = "true") -> dict[str, Any]:
+    """Hooks of one line of shell each, where $1 is the host; what is undrained is written down."""
+    return {
+        "drain": {"command": ["sh", "-c", drain, "drain", "{host}"]},
+        "undrain": {"command": ["sh", "-c", f'{undrain} && echo "$1" >>{folder}/back', "undrain", "{host}"]},
+    }
+
+
 def test_every_host_is_converted_once_and_the_canarys_lock_is_what_the_others_get(make, drive, fake) -> None:
     state = make(10)
     assert drive(state) == errors.DONE
@@ -76,9 +84,8 @@ def test_hosts_that_must_not_be_down_together_are_done_one_after_the_other(make,
     assert [hosts for _playbook, hosts, _variables in fake.calls] == [["h1"], ["h2", "h4"], ["h3"]]
 
 
-def test_a_host_that_cannot_be_drained_is_skipped_and_counted(make, drive, fake) -> None:
-    hook = {"command": ["sh", "-c", '[ "$1" != h2 ]', "drain", "{host}"]}
-    state = make(3, waves=[1, "100%"], hooks={"drain": hook})
+def test_a_host_that_cannot_be_drained_is_skipped_and_counted(make, drive, fake, tmp_path) -> None:
+    state = make(3, waves=[1, "100%"], hooks=hooks(tmp_path, '[ "$1" != h2 ]'))
     assert drive(state) == errors.STOPPED
     assert set(touched(fake)) == {"h1", "h3"}
     assert "not drained" in next(host.message for host in state.hosts() if host.name == "h2")
@@ -204,14 +211,6 @@ def test_resume_tries_hosts_with_a_missed_figure_again(make, drive, fake) -> Non
     fake.tells.update(h1={"speed": 12}, h2={"speed": 12})
     assert drive(state) == errors.DONE
     assert touched(fake) == Counter(h1=2, h2=1)
-
-
-def hooks(folder: Path, drain: str = "true", undrain: str = "true") -> dict[str, Any]:
-    """Hooks of one line of shell each, where $1 is the host; what is undrained is written down."""
-    return {
-        "drain": {"command": ["sh", "-c", drain, "drain", "{host}"]},
-        "undrain": {"command": ["sh", "-c", f'{undrain} && echo "$1" >>{folder}/back', "undrain", "{host}"]},
-    }
 
 
 def test_a_host_whose_drain_failed_half_way_is_undrained(make, drive, fake, tmp_path) -> None:
