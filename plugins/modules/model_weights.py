@@ -120,7 +120,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    model, revision = os.path.expanduser(module.params["model"]), module.params["revision"]
+    model, revision = module.params["model"], module.params["revision"]
     if os.path.isabs(model):
         found = model_weights.problems(model)
         if found:
