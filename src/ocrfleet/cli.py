@@ -195,7 +195,10 @@ def resume(args: argparse.Namespace, console: Console) -> int:
     with store.driver("resume"):
         state = store.open(args.rollout)
         if state.backward and state.state in OVER:
-            raise FleetError(f"rollout {state.id} is {state.state}; `ocrfleet rollback {state.id}` rolls it back")
+            raise FleetError(
+                f"rollout {state.id} is {state.state}; there is nothing to resume, "
+                f"`ocrfleet rollback {state.id}` takes up what is not back"
+            )
         free(store, state, state.backward)
         return drive(store, state, console, not args.no_wait, back=state.backward)
 

@@ -92,7 +92,7 @@ class Driver:
 
     def abort(self) -> None:
         """End a rollout that no driver works on. Hosts that are converted or as they were go back into service."""
-        if processes := at_work(self.state.folder):
+        if processes := self._still_at_work():
             raise Refused(
                 f"its earlier run still works as processes {processes}; `ocrfleet resume {self.state.id}` waits for "
                 "them, or end them and abort again"
@@ -122,9 +122,13 @@ class Driver:
         # Nobody is at work on these: they go back into service, or are drained again with their next run.
         self._undrain(self.state.hosts())
 
+    def _still_at_work(self) -> list[int]:
+        """Processes that a killed driver left. Where no host is under way, none of them works on one."""
+        return at_work(self.state.folder) if self.state.hosts(states=("running", "rolling back")) else []
+
     def _wait_for_earlier(self) -> None:
         until, told = self.clock() + PATIENCE, False
-        while processes := at_work(self.state.folder):
+        while processes := self._still_at_work():
             if not told:
                 self.watcher.note(f"waiting for the earlier run, which still works as process {processes[0]}")
                 told = True
@@ -398,7 +402,9 @@ class Driver:
                 for host in left[:5]
             )
             more = f"; and {len(left) - 5} more" if len(left) > 5 else ""
-            self.state.set_state("stopped", f"{len(left)} hosts are not known to be rolled back: {shown}{more}")
+            self.state.set_state(
+                "stopped", f"not known to be rolled back: {len(left)} of {len(self.fleet.hosts)} hosts: {shown}{more}"
+            )
             return errors.STOPPED
         self.state.set_state("rolled back")
         return errors.DONE

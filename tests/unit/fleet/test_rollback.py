@@ -213,7 +213,7 @@ def test_resume_of_a_rollback_goes_back_and_never_forward(make, drive, back, fak
     for over in ("aborted", "rolled back"):
         state.set_state(over)
         assert cli.main(argv) == errors.WRONG_INPUT
-        assert f"is {over}; `ocrfleet rollback" in capsys.readouterr().err
+        assert f"is {over}; there is nothing to resume" in capsys.readouterr().err
     assert len(fake.calls) == 1
 
 
@@ -229,3 +229,10 @@ def test_the_processes_of_a_killed_driver_are_waited_for(make, drive, fake, monk
     Driver(state, watcher, make_ansible=fake, sleep=lambda seconds: None).back()
     assert still == []
     assert watcher.notes[0].endswith("works as process 77")
+
+
+def test_processes_that_work_on_no_host_are_not_waited_for(make, drive, monkeypatch) -> None:
+    """A connection that SSH keeps open for the next run carries the mark as well."""
+    state = make(1)
+    monkeypatch.setattr(rollout, "at_work", lambda folder: [77])
+    assert drive(state, sleep=lambda seconds: pytest.fail("it waited")) == errors.DONE
