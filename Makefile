@@ -9,7 +9,7 @@ SCENARIOS = pypi source constrained auto rollback brownfield conda cuda site fle
 STACK_ROOT ?= $(HOME)/.local/share/ocrfleet
 SITE_ARGS = $(if $(FI_METHOD),-e fi_method=$(FI_METHOD)) $(if $(filter command line environment,$(origin STACK_ROOT)),-e stack_root=$(STACK_ROOT)) $(ANSIBLE_ARGS)
 # What `make test` runs, cheapest first. A new part is a target below and its name here.
-TEST_PARTS = check docs test-roles test-hostile test-faults molecule
+TEST_PARTS = check docs browser test-roles test-hostile test-faults molecule
 # What may stand behind `make TARGET`: a misspelt one would be ignored, and the run would go another way than was asked for.
 VARIABLES = FI_METHOD ANSIBLE_ARGS STACK_ROOT SCENARIO SCENARIOS TEST_PARTS FAULTS_KILLS EVIDENCE HOSTS WHEELS OUT FI_VERSION ENVIRONMENT WORK REPEAT PYTHON
 UNKNOWN := $(foreach name,$(filter-out $(VARIABLES),$(.VARIABLES)),$(if $(findstring command line,$(origin $(name))),$(name)))

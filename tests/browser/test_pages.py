@@ -101,6 +101,7 @@ def fleet(hosts: int) -> dict:
                 "seconds": 45 if number == 7 else 90 + number,
                 "message": f"FlashInfer imports: {'expected 0.3.1; ' * 20}" if states[number] == "failed" else "",
                 "figures": "",
+                "drained": states[number] == "failed",
                 "evidence": {"versions": {"torch": "2.8.0+cu128", "flashinfer": "0.3.1"}},
             }
             for number in range(hosts)
