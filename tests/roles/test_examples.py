@@ -85,9 +85,11 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> LightHosts:
     hosts.wheel(hosts.wheels, *light_stack.WHEELS[3])
     name, version, _needs, files = light_stack.WHEELS[2]
     hosts.wheel(hosts.wheels, name, version, "Requires-Dist: torch==2.8.0\nRequires-Dist: vllm==0.11.0\n", files)
+    index = hosts.wheels / "index"
+    index.mkdir()
     hosts.hosts["one"] = {
-        # Wheels from a folder, and no index: the locks that are shipped hold the real ones.
-        "stack_offline": True,
+        # Wheels from a folder, and an index that has nothing: the locks that are shipped hold the real ones.
+        "stack_default_index": index.as_uri(),
         "stack_find_links": [str(hosts.wheels)],
         "pytorch_lock": "",
         "olmocr_lock": "",
