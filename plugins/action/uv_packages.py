@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.ocrfleet.gpu_stack.plugins.plugin_utils import live_view
+from ansible_collections.ocrfleet.gpu_stack.plugins.plugin_utils import progress
 
 # Short work is seen at once, long work is asked after seldom.
 _FIRST_POLLS = (0.5, 0.5, 1.0, 2.0, 3.0)
@@ -116,5 +116,5 @@ class ActionModule(ActionBase):
         said = self._low_level_execute_command(f"cat {shlex.quote(log)} 2>/dev/null", sudoable=True)
         line = describe(said.get("stdout", ""))
         if line and line != shown:
-            Display().display(live_view.progress(str(task_vars.get("inventory_hostname")), line, seconds))
+            Display().display(progress.line(str(task_vars.get("inventory_hostname")), line, seconds))
         return line or shown

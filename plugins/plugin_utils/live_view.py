@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from ansible_collections.ocrfleet.gpu_stack.plugins.plugin_utils import progress
 
 try:
     from rich.console import Console
@@ -25,18 +26,6 @@ except ImportError:
 # By these whoever keeps the output says so, though it may be a terminal to us: CI systems, and ansible-runner with AWX.
 KEEPERS = {"CI", "AWX_ISOLATED_DATA_DIR"}
 SHOWN = 8  # hosts; the others are counted
-_PROGRESS = re.compile(r"^  (?P<host>\S+): (?P<what>.+) \(\d+ s\)\n?$")
-
-
-def progress(host: str, what: str, seconds: float) -> str:
-    """The line that tells how far a long task is on a host: `read` knows it again."""
-    return f"  {host}: {what} ({seconds:.0f} s)"
-
-
-def read(line: str) -> tuple[str, str] | None:
-    """The host and what it is at, of a line of `progress`."""
-    found = _PROGRESS.match(line)
-    return (found["host"], found["what"]) if found else None
 
 
 def duration(seconds: float) -> str:
@@ -71,7 +60,7 @@ class View:
 
     def hears(self, line: str) -> bool:
         """Whether a printed line tells how far a host is, and so is drawn instead."""
-        told = read(line)
+        told = progress.read(line)
         if not told or told[0] not in self.hosts:
             return False
         self.hosts[told[0]] = (self.hosts[told[0]][0], told[1])

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.ocrfleet.gpu_stack.plugins.plugin_utils import live_view
+from ansible_collections.ocrfleet.gpu_stack.plugins.plugin_utils import live_view, progress
 from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +50,7 @@ def test_the_task_its_hosts_and_their_time_are_drawn() -> None:
         view.start_host(host)
     now[0] = 175.0
     view.end_host("vm-2")
-    assert view.hears(live_view.progress("vm-1", "3 of 5 large files, 0.9 of 2.5 GiB", 75.4) + "\n")
+    assert view.hears(progress.line("vm-1", "3 of 5 large files, 0.9 of 2.5 GiB", 75.4) + "\n")
     assert drawn(view) == [
         "flashinfer Ask for FlashInfer, to install it 1 min 15 s in all",
         "vm-1 3 of 5 large files, 0.9 of 2.5 GiB 1 min 15 s",
