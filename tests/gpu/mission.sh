@@ -2,15 +2,16 @@
 # Copyright (c) 2026 The ocrfleet.gpu_stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# The whole stack (PyTorch 2.8.0+cu128, vllm, OlmOCR, FlashInfer 0.3.1) by site.yml on a host with a GPU and no network, and
-# then vllm as the activation starts it, with FlashInfer's sampler forced on without nvcc, and with the nvcc found here.
+# The whole stack (PyTorch 2.8.0+cu128, vllm, OlmOCR, FlashInfer 0.3.1) by site.yml on a host with a GPU and no network, what
+# flashinfer_info finds there, and then vllm as the activation starts it, with FlashInfer's sampler forced on without nvcc, and
+# with the nvcc found here.
 #
 #   tests/gpu/mission.sh WHEELS WORK
 #
 # WHEELS holds the wheels of the committed locks for Python 3.12, FlashInfer's source distribution and its needs, uv and
 # ansible-core. poppler must be on PATH. The test PDF goes to tests/unit/stand_in_server.py: there are no model weights here.
 set -eu
-[ $# -eq 2 ] || { sed -n '5,12p' "$0" >&2; exit 2; }
+[ $# -eq 2 ] || { sed -n '5,13p' "$0" >&2; exit 2; }
 wheels=$(realpath "$1")
 mkdir -p "$2/exports"
 work=$(realpath "$2")
@@ -35,11 +36,15 @@ trap "kill $!" EXIT
     \"verify_server\": \"http://127.0.0.1:8123/v1\"}"
 
 environment=$work/stack/envs/olmocr-optimized
+echo '==== flashinfer_info'
+"$work/control/bin/ansible" -i inventories/local all -m ocrfleet.gpu_stack.flashinfer_info -a "environment=$environment"
+
 start() { # name, then the variables to set after the activation
     name=$1
     shift
     echo "==== $name"
     (
+        set +u # uv's activate asks for OSTYPE, which sh does not set
         . "$environment/bin/activate"
         env "$@" timeout 300 python tests/gpu/start_vllm.py "$work/model"
     ) >"$work/$name.log" 2>&1 || echo "ended with exit code $?"
