@@ -121,6 +121,8 @@ def test_the_page_says_it_all_and_needs_no_network(written: tuple[Path, str]) ->
         "1.20 (1.10 to 1.31)",
         "no difference found",
         "not run: candidate: 2 of 4 pages",
+        "2 pages/s, 120 tokens/s",
+        "digital, 4 workers2.96x3.04x3.1x by hand before",
     ):
         assert text in page.text
 
