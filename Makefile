@@ -129,9 +129,13 @@ simulate-rollout: env ## Schedule rollouts of 1,000 and 10,000 simulated hosts, 
 	python benchmarks/rollout_simulation.py
 
 .PHONY: coverage
-coverage: env ## What the unit tests reach of plugins/ and src/, branches counted
+coverage: env ## What tests/unit and tests/roles reach of plugins/ and src/, branches counted, modules on their hosts included
 	@rm -rf .cache/coverage && mkdir -p .cache/coverage
-	python -m pytest tests/unit --cov --cov-report=term --cov-report=html:build/coverage
+	coverage run -m pytest tests/unit
+	eval "$$(.venv/bin/python tools/index_environment.py)" && coverage run -m pytest tests/roles
+	coverage combine --quiet
+	coverage html --quiet --directory=build/coverage --fail-under=0
+	coverage report
 
 .PHONY: mutation
 mutation: env ## Change the logic of module_utils on purpose and count what the unit tests notice

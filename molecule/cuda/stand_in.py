@@ -10,6 +10,7 @@ does from time to time. Prints the fingerprint of the key. Needs gpg, apt-ftparc
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -217,6 +218,8 @@ def main() -> None:
     toolkit(debian, "12.4", "12.4.131")
     toolkit(debian, FULL, "12.8.61")
     deb(debian, "nvidia-open", "570.124.06-1", {"/usr/bin/nvidia-smi": SMI})
+    # The distribution's, and not to be had for the kernel of the machine that the containers run on.
+    deb(debian, f"linux-headers-{platform.release()}", "1", {"/usr/src/linux-headers/stand-in": "no headers\n"})
     sign(debian, key)
     keyring(debian, key)
     # Signed by somebody else, with that key in the package; and the same with the right key in the package.

@@ -161,7 +161,9 @@ gpu:
   returned: always
   type: bool
 driver:
-  description: What is known about the driver. C(version), C(problems), C(install).
+  description:
+    - What is known about the driver. C(version), C(problems), C(install), and in C(unheld) its packages that apt could
+      move.
   returned: always
   type: dict
 repository:
@@ -198,10 +200,13 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     gpu_presence,
     machine,
     nvidia,
+    redaction,
 )
 
 # How a file of the package manager's begins that this collection wrote.
 HEADER = "# Written by ocrfleet.gpu_stack."
+# A driver's packages, by NVIDIA's and Debian's names; the same as in the role's template preferences.j2.
+DRIVER = re.compile("(nvidia|libnvidia|xserver-xorg-video-nvidia|cuda-drivers|libxnvctrl)")
 SOURCES = {"apt": "/etc/apt/sources.list.d", "dnf": "/etc/yum.repos.d"}
 
 
@@ -223,8 +228,19 @@ def repository_of(params: dict, distribution: str, architecture: str) -> dict:
         "other_file": source_file(SOURCES[entry["manager"]], url, file),
         "ours": is_ours(file),
         "packages": entry["packages"][params["package_set"]],
-        "driver_packages": entry["driver"],
+        "driver_packages": [name.replace("{kernel}", platform.release()) for name in entry["driver"]],
     }
+
+
+def repository_problems(url: str) -> list[str]:
+    """A password would stand in a file that everybody reads, in diffs and in messages."""
+    if not redaction.secrets(url):
+        return []
+    return [
+        f"cuda_repository: expected a URL without user, password and query, found one with them at "
+        f"{redaction.without_secrets(url)}; put them in a file of /etc/apt/auth.conf.d, or make the repository known "
+        f"to dnf in a file of your own, name the URL without them, and the key's file with cuda_key"
+    ]
 
 
 def is_ours(path: str) -> bool:
@@ -253,15 +269,24 @@ def source_file(folder: str, url: str, ours: str) -> str:
     return ""
 
 
-def installed_packages(version: str) -> dict[str, str]:
-    """The toolkit's installed packages, with `hold` where dpkg holds one. NVIDIA's names have the version."""
+def installed_packages() -> dict[str, str]:
+    """The host's installed packages, with `hold` where dpkg holds one."""
     if shutil.which("dpkg-query"):
         command = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status} ${db:Status-Want}\n"]
     else:
         command = ["rpm", "--query", "--all", "--queryformat", "%{NAME} installed -\n"]
-    theirs = re.compile(rf"-{version.replace('.', '-')}(-|$)")
     rows = [line.split() for line in commands.run(command, timeout=machine.PROBE_SECONDS).stdout.splitlines()]
-    return {row[0]: row[2] for row in rows if len(row) == 3 and theirs.search(row[0]) and row[1] == "installed"}
+    return {row[0]: row[2] for row in rows if len(row) == 3 and row[1] == "installed"}
+
+
+def toolkit_packages(installed: dict[str, str], version: str) -> dict[str, str]:
+    """Those of the toolkit: NVIDIA's names have the version."""
+    theirs = re.compile(rf"-{version.replace('.', '-')}(-|$)")
+    return {name: want for name, want in installed.items() if theirs.search(name)}
+
+
+def unheld(packages: dict[str, str]) -> list[str]:
+    return [name for name, want in packages.items() if want == "install"]
 
 
 def driver_report(params: dict, survey: nvidia.Survey, hardware: list[str], state: driver.KernelState) -> dict:
@@ -309,6 +334,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
+    redaction.hide(module, [params["repository"]])
     survey, hardware = nvidia.survey(), gpu_presence.hardware()
     gpu = bool(survey.gpus or hardware) and not params["ignore_gpu"]
     repository = repository_of(params, machine.distribution(), platform.machine())
@@ -334,7 +360,9 @@ def main() -> None:
     if params["ignore_gpu"]:
         reported.update(problems=[], install=False)
     missing = machine.missing_packages(repository.get("packages", [])) if way.method == "repository" else []
-    installed = installed_packages(params["version"])
+    packages = installed_packages()
+    installed = toolkit_packages(packages, params["version"])
+    reported["unheld"] = unheld({name: want for name, want in packages.items() if DRIVER.match(name)})
     remarks = []
     if repository.get("other_file") and (missing or reported["install"]):
         remarks.append(f"{repository['other_file']} names NVIDIA's repository already; it is used as it is")
@@ -348,14 +376,18 @@ def main() -> None:
         whole=any(kit.whole and kit.version == params["version"] and kit.home == way.home for kit in found),
         toolkits=[toolkit.as_dict() for toolkit in found],
         link=cuda_toolkits.link_target(),
-        problems=[*way.problems, *([] if reported["install"] else reported["problems"])],
+        problems=[
+            *repository_problems(params["repository"]),
+            *way.problems,
+            *([] if reported["install"] else reported["problems"]),
+        ],
         remarks=remarks,
         gpu=gpu,
         driver=reported,
         repository=repository,
         missing_packages=missing,
         installed=installed,
-        unheld=[name for name, want in installed.items() if want == "install"],
+        unheld=unheld(installed),
     )
 
 

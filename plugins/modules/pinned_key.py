@@ -35,6 +35,10 @@ options:
     type: list
     elements: str
     required: true
+  ca_path:
+    description:
+      - File of certificates that O(source) is trusted by, in place of the host's. For sites whose proxy signs anew.
+    type: path
 attributes:
   check_mode:
     description: Can run in check mode. The key is fetched and checked, and not written.
@@ -84,7 +88,7 @@ class NoKey(Exception):
 
 def get(module: AnsibleModule, source: str) -> bytes:
     """The bytes of a keyring, out of its package where it is in one."""
-    path = fetch_file(module, source, timeout=60) if "://" in source else source
+    path = fetch_file(module, source, timeout=60, ca_path=module.params["ca_path"]) if "://" in source else source
     if source.endswith(".deb"):
         return keyring_of_package(module, path)
     try:
@@ -127,6 +131,7 @@ def main() -> None:
             "source": {"type": "str", "required": True},
             "dest": {"type": "path", "required": True},
             "fingerprints": {"type": "list", "elements": "str", "required": True},
+            "ca_path": {"type": "path"},
         },
         supports_check_mode=True,
     )

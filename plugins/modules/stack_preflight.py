@@ -309,8 +309,9 @@ def find_problems(params: dict, seen: dict) -> list[str]:
         )
     if not there and params["backend"] == "venv" and seen["python"] is None:
         problems.append(
-            f"python: expected an interpreter {wanted} on PATH, found none; "
-            f"install python{wanted}, or set python_env_python to a path"
+            f"python: expected an interpreter {wanted} on PATH, found none; set python_env_backend to conda, which "
+            f"brings one, or install python{wanted}, or set python_env_python to another that OlmOCR supports (3.11, "
+            "3.12) or to a path"
         )
     needed = params["disk_gb"] * (EXISTING_SHARE if there else 1)
     if seen["disk_free_gb"] < needed:
