@@ -151,6 +151,14 @@ def _environment(machine: dict) -> dict:
     return {name: value for name, value in seen.items() if value is not None}
 
 
+def _kept(results: dict) -> dict:
+    """Where a run had nothing to change, the baselines that are kept, so that a killed run's is known after all."""
+    if results.get("begun", {}).get("transaction"):
+        return {}
+    known = results.get("earlier", {}).get("transaction") or {}
+    return {entry["id"]: entry["created"] for entry in known.get("baselines") or [] if entry.get("created")}
+
+
 def evidence(results: dict) -> dict:
     """See DOCUMENTATION."""
     results = {name: value for name, value in results.items() if value is not None}
@@ -192,6 +200,7 @@ def evidence(results: dict) -> dict:
         "attempts": results.get("attempts", []),
         "needs": method.get("needs", []),
         "transaction": _transaction(results),
+        "kept_baselines": _kept(results),
         "checks": checks,
         "activation": {name: start[name] for name in ("sampler", "kernels", "why", "variables") if start.get(name)},
         "kernel_pack": _kernel_pack(results.get("kernel_pack", {})),

@@ -9,6 +9,7 @@ node, so nothing goes there but texts of a form that holds no template.
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import time
@@ -18,7 +19,7 @@ from typing import Any
 Evidence = dict[str, Any]
 
 # What this program reads, by its type. All of evidence.json has a schema in the role report.
-_TYPES = {"transaction": dict, "lock": str, "finished": str, "versions": dict, "checks": list}
+_TYPES = {"transaction": dict, "kept_baselines": dict, "lock": str, "finished": str, "versions": dict, "checks": list}
 _BASELINE = re.compile(r"[A-Za-z0-9_.:-]+")
 # Of a requirements file: NAME==VERSION and its hashes. No option, no URL, no other file.
 _LOCK_LINE = re.compile(
@@ -62,6 +63,24 @@ def baseline(found: Evidence) -> str:
     """Where a roll-back leads; an empty text where the host names none, or none that is a name."""
     text = found.get("transaction", {}).get("baseline_id")
     return text if is_baseline(text) else ""
+
+
+def way_back(found: Evidence, since: float) -> str:
+    """Where a roll-back leads.
+
+    A run that was killed before it could tell left a baseline, and the next, which had nothing to do, names those that
+    are kept: it is the first that was frozen since then. Both clocks count, as in `earlier`.
+    """
+    times = {name: _seconds(created) for name, created in found.get("kept_baselines", {}).items() if is_baseline(name)}
+    frozen = sorted((at, name) for name, at in times.items() if at >= int(since))
+    return baseline(found) or (frozen[0][1] if frozen else "")
+
+
+def _seconds(created: object) -> float:
+    try:
+        return datetime.datetime.fromisoformat(str(created)).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def is_baseline(text: object) -> bool:

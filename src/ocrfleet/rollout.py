@@ -413,7 +413,7 @@ class Driver:
         """What a host is put back to, or an empty text: the host's own last change may be another rollout's."""
         found = self.state.evidence(host.name)
         if not host.baseline and host.first is not None and not evidence.earlier(found, host.first):
-            return evidence.baseline(found)
+            return evidence.way_back(found, host.first)
         return host.baseline if evidence.is_baseline(host.baseline) else ""
 
     def _back(self, names: list[str]) -> None:

@@ -114,6 +114,12 @@ def test_the_last_word_on_the_transaction_counts():
     assert made["transaction"]["proof"] == {"equal": True, "checked_files": 9, "damaged": [], "differences": []}
 
 
+def test_a_run_without_a_transaction_names_the_kept_baselines():
+    known = {"transaction": {"baselines": [{"id": "a", "created": "2026-01-01T00:00:00+00:00", "path": "/x"}]}}
+    assert evidence({"earlier": known})["kept_baselines"] == {"a": "2026-01-01T00:00:00+00:00"}
+    assert evidence({"earlier": known, "begun": {"transaction": {"id": "b"}}})["kept_baselines"] == {}
+
+
 def test_a_run_that_failed_at_once_still_gives_evidence():
     made = evidence({"failure": "no", "version": None, "method_result": {}})
     assert (made["versions"], made["plan"], made["fingerprint"]) == ({}, [], "")

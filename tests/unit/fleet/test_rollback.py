@@ -135,6 +135,27 @@ def test_a_host_whose_killed_run_told_nothing_is_converted_and_has_no_known_way_
     assert "rollback_list_only" in state.note
 
 
+def test_a_host_whose_killed_run_told_nothing_goes_back_to_what_that_run_froze(make, drive, back, fake) -> None:
+    """It is the first that is younger than the hand-over; those of other rollouts are older."""
+    state = make(2, waves=[1, 1])
+    fake.answers["h2"] = "unknown"
+    kept = {
+        "second": "9999-01-02T00:00:00+01:00",
+        "first": "9999-01-02T00:00:00+02:00",
+        "before": "2000-01-01T00:00:00+00:00",
+        "{{ not a name }}": "9999-01-01T00:00:00+00:00",
+        "no-time": "yesterday",
+    }
+    fake.tells["h2"] = {"transaction": {}, "kept_baselines": kept, "finished": "9999-01-03T00:00:00Z"}
+    assert drive(state) == errors.STOPPED
+    fake.answers["h2"] = "unchanged"
+    assert drive(state) == errors.DONE
+    fake.calls.clear()
+    fake.answers.clear()
+    assert back(state) == errors.DONE
+    assert fake.calls[0][2]["ocrfleet_baselines"] == {"h1": "base-h1", "h2": "first"}
+
+
 def test_a_canary_whose_killed_run_told_no_lock_stops(make, drive, fake) -> None:
     state = make(2)
     fake.answers["h1"] = "unknown"
