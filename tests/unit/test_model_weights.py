@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ad_hoc
 import pytest
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import model_weights
 
@@ -106,20 +105,8 @@ class Host:
         python.chmod(0o755)
 
     def run(self, *options: str, **arguments: Any) -> dict[str, Any]:
-        given = json.dumps({"environment": str(self.folder / "env"), "model": NAME, **arguments})
-        command: list[str | Path] = [Path(sys.executable).with_name("ansible"), "vm", "-i", "vm,", "-c", "local", "-o"]
-        command += ["-e", json.dumps({"ansible_python_interpreter": sys.executable}), *options]
-        command += ["-m", "ocrfleet.gpu_stack.model_weights", "-a", given]
-        environment = {
-            "STAND_IN_HUB": str(self.folder),
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
-        }
-        done = subprocess.run(
-            command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert "=> {" in done.stdout, done.stdout + done.stderr
-        return dict(json.loads("{" + done.stdout.partition("=> {")[2]))
+        given = {"environment": str(self.folder / "env"), "model": NAME, **arguments}
+        return ad_hoc.run("model_weights", given, *options, variables={"STAND_IN_HUB": str(self.folder)})
 
     def asked(self) -> list[str]:
         path = self.folder / "asked"
