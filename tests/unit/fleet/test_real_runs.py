@@ -1,0 +1,132 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command with the real ansible-runner and ansible-playbook, on hosts that have nothing to install."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ocrfleet import errors
+from ocrfleet.ansible import Ansible
+
+ROOT = Path(__file__).resolve().parents[3]
+HOSTS = ("h1", "h2", "h3")
+# Fails where a file of the host's name says so; else leaves evidence as the role report does.
+CONVERT = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.fail: {msg: "no room on {{ inventory_hostname }}"}
+      when: (folder ~ '/bad-' ~ inventory_hostname) is file
+    - ansible.builtin.file: {path: "{{ report_dir }}/{{ inventory_hostname }}", state: directory, mode: "0700"}
+    - ansible.builtin.copy:
+        content: "{{ evidence | combine({'host': inventory_hostname, 'finished': at}) | to_json }}"
+        dest: "{{ report_dir }}/{{ inventory_hostname }}/evidence.json"
+        mode: "0600"
+      vars:
+        at: "{{ now(utc=true, fmt='%Y-%m-%dT%H:%M:%SZ') }}"
+"""
+BACK = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.copy:
+        content: "{{ rollback_baseline }}"
+        dest: "{{ folder }}/back-{{ inventory_hostname }}"
+        mode: "0600"
+"""
+EVIDENCE = {"result": "verified", "transaction": {"baseline_id": "base-1"}, "lock": "flashinfer-python==0.3.1\n"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    hosts = {name: {"ansible_connection": "local", "ansible_python_interpreter": sys.executable} for name in HOSTS}
+    variables = {"stack_root": str(tmp_path / "none"), "folder": str(tmp_path), "evidence": EVIDENCE}
+    (tmp_path / "inventory.yml").write_text(json.dumps({"all": {"hosts": hosts, "vars": variables}}))
+    (tmp_path / "convert.yml").write_text(CONVERT)
+    (tmp_path / "back.yml").write_text(BACK)
+    settings = {"waves": [1, 1], "playbook": "convert.yml", "rollback_playbook": "back.yml", "shards": 2}
+    (tmp_path / "policy.yml").write_text(yaml.safe_dump(settings))
+    return tmp_path
+
+
+@pytest.fixture
+def ocrfleet(folder: Path) -> Callable[..., tuple[int, str]]:
+    def run(*argv: str) -> tuple[int, str]:
+        command = [Path(sys.executable).with_name("ocrfleet"), "--state-dir", folder / "state", *argv]
+        environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections")}
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=180, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def states(ocrfleet: Any) -> dict[str, str]:
+    code, said = ocrfleet("status", "--query", "hosts[].[name, state]", "--output", "json")
+    assert code == 0, said
+    return dict(json.loads(said))
+
+
+def test_a_rollout_stops_at_a_failure_and_is_resumed_and_rolled_back(folder: Path, ocrfleet: Any) -> None:
+    (folder / "bad-h2").touch()
+    code, said = ocrfleet("rollout", "-i", "inventory.yml", "-p", "policy.yml")
+    assert code == errors.STOPPED, said
+    assert "no room on h2" in said
+    assert states(ocrfleet) == {"h1": "converted", "h2": "failed", "h3": "pending"}
+    (folder / "bad-h2").unlink()
+    assert ocrfleet("resume")[0] == errors.DONE
+    assert states(ocrfleet) == dict.fromkeys(HOSTS, "converted")
+    assert ocrfleet("rollback")[0] == errors.DONE
+    assert states(ocrfleet) == dict.fromkeys(HOSTS, "rolled back")
+    assert {(folder / f"back-{name}").read_text() for name in HOSTS} == {"base-1"}
+
+
+def run(folder: Path, playbook: str) -> dict[str, Any]:
+    ansible = Ansible(folder / "rollout", [str(folder / "inventory.yml")], shards=2)
+    return ansible.run("run", playbook, list(HOSTS), {}, lambda kind, host, task: None)
+
+
+def test_what_each_host_came_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    inventory = json.loads((folder / "inventory.yml").read_text())
+    # Nobody listens on the first port.
+    inventory["all"]["hosts"]["h3"].update(ansible_connection="ssh", ansible_host="127.0.0.1", ansible_port=1)
+    (folder / "inventory.yml").write_text(json.dumps(inventory))
+    (folder / "bad-h2").touch()
+    found = run(folder, "convert.yml")
+    assert {name: outcome.state for name, outcome in found.items()} == {
+        "h1": "converted",
+        "h2": "failed",
+        "h3": "unreachable",
+    }
+    assert found["h2"].message.endswith("no room on h2")
+    assert found["h1"].evidence["transaction"] == EVIDENCE["transaction"]
+    # Neither the variables nor the environment of a run are left behind.
+    assert sorted(path.suffix for path in (folder / "rollout/runs/run").iterdir()) == [
+        "",
+        ".limit",
+        ".limit",
+        ".log",
+        ".log",
+    ]
+
+
+def test_a_playbook_that_cannot_begin_leaves_every_host_without_a_result(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    found = run(folder, "misspelt.yml")
+    assert {outcome.state for outcome in found.values()} == {"unknown"}
+    assert all("misspelt.yml" in outcome.message for outcome in found.values())
