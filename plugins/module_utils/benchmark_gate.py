@@ -1,38 +1,81 @@
 # Copyright (c) 2026 The ocrfleet.gpu_stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hold what a benchmark measured against what the operator asked for."""
+"""Hold what a benchmark measured against what the operator asked for.
+
+A demand holds only where the whole interval of what was measured meets it: a mean alone may be noise.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Iterator
 
 # The level nearest to the operator's work counts, where it was measured.
 ORDER = ("documents", "server", "kernels")
+NARROW = "a higher benchmark_repeats narrows the interval"
+
+
+def is_set(min_speedup: float, max_slowdown: float) -> bool:
+    """0 asks for no speed-up, 1 allows any slow-down."""
+    return min_speedup > 0 or max_slowdown < 1
 
 
 def problems(levels: dict[str, dict], min_speedup: float, max_slowdown: float) -> list[str]:
-    """One sentence for each demand that is not met. 0 asks for no speed-up, 1 allows any slow-down."""
-    if min_speedup <= 0 and max_slowdown >= 1:
-        return []
-    for name in ORDER:
-        entries = [entry for entry in levels.get(name, {}).get("comparisons", []) if entry.get("speedup")]
-        if entries:
-            break
-    else:
-        return ["a gate is set (flashinfer_min_speedup or flashinfer_max_slowdown), and no level could be measured"]
-    found = []
-    mean = math.exp(statistics.fmean(math.log(entry["speedup"]) for entry in entries))
-    if mean < min_speedup:
-        found.append(
-            f"expected a speed-up of at least {min_speedup:g} at the level {name}, measured {mean:.3f} "
-            f"(mean of {len(entries)} comparisons)"
+    """One sentence for each failure of a level, and for each demand that is not met."""
+    found = list(_failures(levels))
+    if found or not is_set(min_speedup, max_slowdown):
+        return found
+    name = next((name for name in ORDER if levels.get(name, {}).get("status") == "measured"), "")
+    if not name:
+        reasons = "; ".join(f"{level}: {measured.get('reason')}" for level, measured in levels.items())
+        return [
+            "expected a measured level to hold flashinfer_min_speedup and flashinfer_max_slowdown against, found none "
+            f"({reasons or 'none was asked for'}); mend what is named, or set the two back to 0 and 1"
+        ]
+    return list(_misses(name, levels[name], min_speedup, max_slowdown))
+
+
+def _failures(levels: dict[str, dict]) -> Iterator[str]:
+    for name, level in levels.items():
+        failed = [entry for entry in level.get("comparisons", []) if entry.get("status") == "failed"]
+        told = [f"{entry['name']}: {entry.get('reason')}" for entry in failed]
+        if level.get("status") == "failed" and not told:
+            told = [str(level.get("reason"))]
+        if told:
+            more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
+            yield f"expected the level {name} to be measured, found that it failed: {told[0]}{more}; mend that first"
+
+
+def _misses(name: str, level: dict, min_speedup: float, max_slowdown: float) -> Iterator[str]:
+    served = level.get("stand_in") or level.get("server")
+    if served:
+        yield (
+            f"expected documents that the environment's own vllm reads, found them sent to {served}, whose speed says "
+            "nothing of this FlashInfer; leave benchmark_server empty, or documents out of benchmark_levels"
+        )
+        return
+    entries = [entry for entry in level.get("comparisons", []) if entry.get("status") != "not_run"]
+    few = [entry for entry in entries if entry.get("low") is None]
+    if few or not entries:
+        what = f"{few[0].get('pairs', 0)} pairs for {few[0]['name']}" if few else "no comparison"
+        yield (
+            f"expected at least 3 pairs a comparison at the level {name}, found {what}; set benchmark_repeats to at "
+            "least 3, and raise benchmark_timeout where it cut them short"
+        )
+        return
+    # Together the intervals hold with 95 %, and so does the mean of their ends for the mean of the true ratios.
+    speedup, low = (math.exp(statistics.fmean(math.log(entry[key]) for entry in entries)) for key in ("speedup", "low"))
+    if low < min_speedup:
+        yield (
+            f"expected a mean speed-up of certainly {min_speedup:g} or more at the level {name}, found {speedup:.3f} "
+            f"and certainly only {low:.3f} (over {len(entries)} comparisons); {NARROW}, or lower flashinfer_min_speedup"
         )
     for entry in entries:
-        if entry["verdict"] == "slower" and entry["speedup"] < 1 - max_slowdown:
-            found.append(
-                f"expected a slow-down of at most {max_slowdown:.1%}, measured {1 - entry['speedup']:.1%} "
-                f"at the level {name}: {entry['name']}"
+        if entry["low"] < 1 - max_slowdown:
+            yield (
+                f"expected a slow-down of certainly {max_slowdown:.1%} or less, found that {entry['name']} at the level "
+                f"{name} may be slower by {1 - entry['low']:.1%} (speed-up {entry['speedup']:.3f}, "
+                f"{entry['low']:.3f} to {entry['high']:.3f}); {NARROW}, or raise flashinfer_max_slowdown"
             )
-    return found

@@ -9,7 +9,7 @@ import json
 import os
 import time
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import kernel_timings, smoke, staging
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import kernel_timings, level_status, smoke, staging
 
 FLASHINFER = ["flashinfer_decode", "flashinfer_prefill", "flashinfer_sampling"]
 
@@ -33,11 +33,13 @@ def measure(stage: staging.Stage, folder: str, env: dict[str, str], *, rounds: i
     """First calls of a first and of a second process, and the comparisons, each with its pairs or the reason for none.
 
     The first process is cold only where no earlier run, and no kernel pack, has left the kernels; `origin` says which.
+    A kernel whose result is wrong fails the level: its speed says nothing.
     """
     started = time.monotonic()
     first, device = _first_calls(stage, folder, env, timeout)
     if not device.get("capability"):
-        return {"status": "not_run", "reason": first[0]["message"], "comparisons": []}
+        status = "failed" if first[0]["status"] == "failed" else "not_run"
+        return {"status": status, "reason": first[0]["message"], "comparisons": []}
     second, _device = _first_calls(stage, folder, env, timeout)
     events, asked, script = (os.path.join(folder, name) for name in ("pairs.jsonl", "pairs.json", "kernel_timings.py"))
     with open(script, "w", encoding="utf-8") as file:
@@ -52,12 +54,16 @@ def measure(stage: staging.Stage, folder: str, env: dict[str, str], *, rounds: i
         for event in said
         if event["event"] == "comparison"
     ]
-    problem = "" if any(event["event"] == "end" for event in said) else result.outcome(lines=5)
-    return {
-        "status": "failed" if problem else "measured",
-        "reason": problem,
-        "device": device,
-        "first_calls": {"first process": first, "second process": second},
-        "comparisons": comparisons,
-        "seconds": round(time.monotonic() - started, 1),
-    }
+    wrong = [f"{call['name']}: {call['message']}" for call in [*first, *second] if call["status"] == "failed"]
+    if not any(event["event"] == "end" for event in said):
+        wrong.append(result.outcome(lines=5))
+    return level_status.settled(
+        {
+            "status": "failed" if wrong else "measured",
+            "reason": wrong[0] if wrong else "",
+            "device": device,
+            "first_calls": {"first process": first, "second process": second},
+            "comparisons": comparisons,
+            "seconds": round(time.monotonic() - started, 1),
+        }
+    )

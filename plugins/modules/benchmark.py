@@ -13,6 +13,7 @@ description:
   - Measures at three levels. What cannot run here is C(not_run), with the reason.
   - C(documents) sends PDFs through OlmOCR's real pipeline. C(server) asks two vllm engines side by side. C(kernels)
     times FlashInfer's kernels beside those that vllm uses without it.
+  - A level is measured only where the candidate has FlashInfer and the baseline has none. C(kernels) needs no baseline.
   - A verdict is C(faster) or C(slower) only where its interval leaves out "equal". The chance that any verdict of a
     level is false is at most 5 %. C(no difference found) is a verdict.
 options:
@@ -71,11 +72,15 @@ options:
     type: int
     default: 1800
   min_speedup:
-    description: The least mean speed-up that is accepted, for example V(1.05). V(0) asks for none.
+    description:
+      - The least mean speed-up that is accepted, for example V(1.05). It holds where the mean of the intervals' lower
+        ends is as large. V(0) asks for none.
     type: float
     default: 0
   max_slowdown:
-    description: The largest slow-down of any comparison that is accepted, for example V(0.02). V(1) accepts all.
+    description:
+      - The largest slow-down of any comparison that is accepted, for example V(0.02). It holds where no interval
+        reaches further down. V(1) accepts all.
     type: float
     default: 1
 attributes:
@@ -101,13 +106,20 @@ EXAMPLES = r"""
 RETURN = r"""
 levels:
   description:
-    - Each level with C(status) (V(measured), V(failed) or V(not_run)), C(reason), and C(comparisons).
-    - A comparison has both sides' C(median) and C(spread), the C(speedup) with its interval from C(low) to C(high), and
+    - Each level with C(status) (V(measured), V(failed) or V(not_run)), C(reason), and C(comparisons); with the time at
+      which it C(finished), and the C(fingerprint) of the candidate's packages.
+    - A comparison has a C(status) of its own, and where that is V(failed) a C(reason). Else it has both sides' C(median) and C(spread), the C(speedup) with its interval from C(low) to C(high), and
       a C(verdict).
   returned: always
   type: dict
+gate:
+  description:
+    - C(min_speedup) and C(max_slowdown) as they were asked for, and as C(problems) what is not met. Empty where nothing
+      is asked for.
+  returned: always
+  type: dict
 problems:
-  description: Demands of O(min_speedup) and O(max_slowdown) that are not met.
+  description: Levels that failed, and demands of O(min_speedup) and O(max_slowdown) that are not met.
   returned: always
   type: list
   elements: str
@@ -131,8 +143,10 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     distributions,
     document_check,
     document_level,
+    flashinfer_policy,
     gpu_presence,
     kernel_level,
+    level_status,
     made_documents,
     nvidia,
     paired,
@@ -151,6 +165,10 @@ ENGINE = {
 KERNEL_ROUNDS = 15
 
 
+# The trees that are compared stay as they are: what Python compiles on import is not written into them.
+NO_TRACES = {"PYTHONDONTWRITEBYTECODE": "1"}
+
+
 class NotRun(Exception):
     """Why a level cannot run here."""
 
@@ -162,7 +180,23 @@ class Benchmark:
         self.sides = {}
         for side in ("baseline", "candidate"):
             stage = staging.Stage(options["environment"], options[side])
-            self.sides[side] = (stage, activation.read(stage.tree))
+            self.sides[side] = (stage, {**activation.read(stage.tree), **NO_TRACES})
+
+    def trees(self) -> tuple[str, str]:
+        """The baseline's tree, and the candidate's."""
+        return self.sides["baseline"][0].tree, self.sides["candidate"][0].tree
+
+    def refuse(self, level: str) -> None:
+        """Raise NotRun where the two sides do not differ by FlashInfer: any figure would be about something else."""
+        baseline, candidate = self.trees()
+        if flashinfer_policy.PACKAGE not in distributions.installed(candidate):
+            raise NotRun(f"expected FlashInfer in {candidate}, found none; install it first")
+        if level == "kernels":  # FlashInfer and what vllm uses without it are both in the candidate
+            return
+        if baseline == candidate:
+            raise NotRun("there is nothing to compare with: no baseline without FlashInfer is kept")
+        if flashinfer_policy.PACKAGE in distributions.installed(baseline):
+            raise NotRun(f"expected a baseline without FlashInfer, found FlashInfer in {baseline}")
 
     def documents(self) -> dict:
         options = self.options
@@ -182,13 +216,13 @@ class Benchmark:
                 for kind in made_documents.KINDS
             }
         entries = paired.compare_family(document_level.measure(self.sides, sets, {**options, "model": model}))
-        broken = [entry["reason"] for entry in entries if entry.get("reason")]
         return {
-            "status": "failed" if broken else "measured",
-            "reason": broken[0] if broken else "",
+            "status": "measured",
+            "reason": "",
             "comparisons": entries,
             "scaling": document_level.scaling(entries),
             "stand_in": options["stand_in"],
+            "server": options["server"],
         }
 
     def server(self) -> dict:
@@ -228,20 +262,30 @@ class Benchmark:
         if not self.gpu:
             raise NotRun("this host has no NVIDIA GPU")
         stage, env = self.sides["candidate"]
-        if "flashinfer-python" not in distributions.installed(stage.tree):
-            raise NotRun(f"no FlashInfer in {stage.tree}")
         found = kernel_level.measure(stage, self.folder, env, rounds=KERNEL_ROUNDS, timeout=self.options["timeout"])
         return {**found, "comparisons": paired.compare_family(found["comparisons"])}
 
     def run(self, level: str) -> dict:
         started = time.monotonic()
         try:
-            if self.options["baseline"] == self.options["candidate"] and level != "kernels":
-                raise NotRun("there is nothing to compare with: no baseline without FlashInfer is kept")
-            measured: dict = getattr(self, level)()
-        except (NotRun, ValueError) as error:
+            self.refuse(level)
+            measured: dict = level_status.settled(getattr(self, level)())
+        except NotRun as error:
             measured = {"status": "not_run", "reason": str(error), "comparisons": []}
-        return {**measured, "seconds": round(time.monotonic() - started, 1)}
+        except (ValueError, LookupError, TypeError, OSError) as error:  # a result that is not what it should be
+            measured = {"status": "failed", "reason": f"{type(error).__name__}: {error}", "comparisons": []}
+        return {
+            **measured,
+            "seconds": round(time.monotonic() - started, 1),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "fingerprint": distributions.fingerprint(self.trees()[1]),
+        }
+
+
+def sentences(level: str, found: dict) -> list[str]:
+    """What was measured in words; of a level without a figure, why there is none."""
+    told = [paired.sentence(entry) for entry in found["comparisons"]]
+    return [f"{level}: {line}" for line in told or [f"{found['status'].replace('_', ' ')}, {found['reason']}"]]
 
 
 def main() -> None:
@@ -282,15 +326,15 @@ def main() -> None:
             measured = {level: benchmark.run(level) for level in options["levels"]}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    said = [
-        f"{level}: {line}"
-        for level, found in measured.items()
-        for line in [paired.sentence(entry) for entry in found["comparisons"]] or [f"not run, {found['reason']}"]
-    ]
-    gate = (
-        [] if module.check_mode else benchmark_gate.problems(measured, options["min_speedup"], options["max_slowdown"])
+    asked = {name: options[name] for name in ("min_speedup", "max_slowdown")}
+    problems = [] if module.check_mode else benchmark_gate.problems(measured, **asked)
+    module.exit_json(
+        changed=False,
+        levels=measured,
+        problems=problems,
+        gate={**asked, "problems": problems} if benchmark_gate.is_set(**asked) and not module.check_mode else {},
+        said=[line for level, found in measured.items() for line in sentences(level, found)],
     )
-    module.exit_json(changed=False, levels=measured, problems=gate, said=said)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,8 @@ def table(entries: list[dict]) -> list[str]:
     ]
     for entry in entries:
         if entry.get("verdict") is None:
-            lines.append(f"| {entry['name']} | | | | | not run: {' '.join(str(entry.get('reason')).split())[:200]} |")
+            word = "failed" if entry.get("status") == "failed" else "not run"
+            lines.append(f"| {entry['name']} | | | | | {word}: {' '.join(str(entry.get('reason')).split())[:200]} |")
             continue
         sides = [
             f"{entry[side]['median']:.4g} ± {entry[side]['spread']:.2g} {entry['unit']}"

@@ -1,0 +1,18 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Say of each comparison whether it was measured, and of a level that has a failed one that it failed."""
+
+from __future__ import annotations
+
+
+def settled(level: dict) -> dict:
+    """The level with a `status` in each entry. A comparison that has a reason instead of figures failed."""
+    entries = [
+        {"status": "failed" if entry.get("reason") else "measured", **entry} for entry in level.get("comparisons", [])
+    ]
+    broken = [f"{entry['name']}: {entry['reason']}" for entry in entries if entry["status"] == "failed"]
+    level = {**level, "comparisons": entries}
+    if broken and level["status"] == "measured":
+        level.update(status="failed", reason=broken[0])
+    return level

@@ -1,0 +1,173 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the module benchmark refuses to compare, and what it calls a failure. OlmOCR, vllm and FlashInfer are stand-ins."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    document_level,
+    kernel_level,
+    server_level,
+    smoke,
+    staging,
+)
+from ansible_collections.ocrfleet.gpu_stack.plugins.modules import benchmark
+from made_environment import SITE, add_distribution, make_environment
+
+FAKE = Path(__file__).parent / "fixtures/gpu"
+SERVER = "http://127.0.0.1:1/v1"
+
+
+def tree(folder: Path, flashinfer: bool) -> str:
+    made = make_environment(folder)
+    if flashinfer:
+        add_distribution(made, "flashinfer_python", "0.3.1", {"flashinfer/__init__.py": ""})
+    return str(made)
+
+
+@pytest.fixture
+def trees(tmp_path) -> dict[str, str]:
+    return {name: tree(tmp_path / name, name == "with") for name in ("with", "without")}
+
+
+def made(tmp_path: Path, environment: str, baseline: str | None = None, candidate: str | None = None, **more: object):
+    options = {
+        "environment": environment,
+        "baseline": baseline,
+        "candidate": candidate,
+        "pdfs": [],
+        "documents": 1,
+        "pages": 1,
+        "workers": [1],
+        "repeats": 3,
+        "server": SERVER,
+        "stand_in": "",
+        "model": "m",
+        "timeout": 60,
+        **more,
+    }
+    folder = tmp_path / "folder"
+    folder.mkdir(exist_ok=True)
+    return benchmark.Benchmark(options, str(folder))
+
+
+@pytest.mark.parametrize("level", ["documents", "server", "kernels"])
+def test_a_candidate_without_flashinfer_is_not_measured(tmp_path, trees, level):
+    found = made(tmp_path, trees["with"], candidate=trees["without"]).run(level)
+    assert (found["status"], found["comparisons"]) == ("not_run", [])
+    assert re.fullmatch("expected FlashInfer in .*/without, found none; install it first", found["reason"])
+
+
+@pytest.mark.parametrize("level", ["documents", "server"])
+def test_a_baseline_with_flashinfer_is_not_measured(tmp_path, trees, level):
+    candidate = tree(tmp_path / "newer", flashinfer=True)
+    found = made(tmp_path, trees["with"], candidate=candidate).run(level)
+    assert found["status"] == "not_run"
+    assert found["reason"] == f"expected a baseline without FlashInfer, found FlashInfer in {trees['with']}"
+    assert "no baseline without FlashInfer" in made(tmp_path, trees["with"]).run(level)["reason"]
+
+
+def fake_documents(monkeypatch: pytest.MonkeyPatch, *lines: object) -> None:
+    """Result files with these lines, from a pipeline that ends well."""
+
+    def run(stage, documents, **_options):
+        workspace = Path(documents[0]).parent / "workspace"
+        (workspace / "results").mkdir(parents=True, exist_ok=True)
+        (workspace / "results/output_0.jsonl").write_text("\n".join(map(str, lines)))
+        return document_level.judged(str(workspace), documents)
+
+    monkeypatch.setattr(document_level, "run", run)
+
+
+@pytest.mark.parametrize("line", ["{", "{}", "[]", json.dumps({"metadata": {"Source-File": "scanned-0.pdf"}})])
+def test_a_broken_result_file_is_a_failure(tmp_path, trees, monkeypatch, line):
+    fake_documents(monkeypatch, line)
+    found = made(tmp_path, trees["with"], baseline=trees["without"]).run("documents")
+    assert found["status"] == "failed"
+    assert found["reason"]
+
+
+def test_a_side_that_cannot_read_a_page_fails_the_level(tmp_path, trees, monkeypatch):
+    def run(stage, documents, **_options):
+        if stage.tree == trees["with"]:
+            raise document_level.RunError("8 of 8 pages were not read by the model")
+        return {"pages_per_second": 1.0, "tokens_per_second": 9.0}
+
+    monkeypatch.setattr(document_level, "run", run)
+    found = made(tmp_path, trees["with"], baseline=trees["without"]).run("documents")
+    assert found["status"] == "failed"
+    assert "8 of 8 pages" in found["reason"]
+    assert {entry["status"] for entry in found["comparisons"]} == {"failed"}
+
+
+def test_a_level_says_when_and_on_what_it_was_measured(tmp_path, trees, monkeypatch):
+    rate = {"pages_per_second": 1.0, "tokens_per_second": 9.0}
+    monkeypatch.setattr(document_level, "run", lambda *_arguments, **_options: rate)
+    found = made(tmp_path, trees["with"], baseline=trees["without"]).run("documents")
+    assert (found["status"], found["server"]) == ("measured", SERVER)
+    assert {entry["status"] for entry in found["comparisons"]} == {"measured"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found["finished"])
+    assert found["fingerprint"] == made(tmp_path, trees["with"]).run("server")["fingerprint"]
+    other = made(tmp_path, trees["without"], candidate=trees["without"]).run("server")
+    assert found["fingerprint"] != other["fingerprint"]
+
+
+CALL = {"name": "flashinfer_decode", "status": "passed", "reason": "", "message": "", "first_call_seconds": 1.0}
+CALL = {**CALL, "origin": "pack", "error": None}
+PAIRS = {"event": "comparison", "name": "decode", "unit": "ms", "better": "lower", "pairs": [[2, 1]] * 3}
+WRONG = {"event": "comparison", "name": "prefill", "unit": "ms", "better": "lower", "reason": "the two outputs differ"}
+
+
+@pytest.mark.parametrize(
+    ("call", "events", "status", "reason"),
+    [
+        (CALL, [PAIRS, {"event": "end"}], "measured", ""),
+        (CALL, [PAIRS, WRONG, {"event": "end"}], "failed", "prefill: the two outputs differ"),
+        (
+            {**CALL, "status": "failed", "message": "NaN where none belongs"},
+            [PAIRS, {"event": "end"}],
+            "failed",
+            "flashinfer_decode: NaN where none belongs",
+        ),
+        (CALL, [PAIRS], "failed", "ended with exit code"),
+    ],
+)
+def test_a_kernel_that_computes_something_wrong_fails_its_level(
+    tmp_path, trees, monkeypatch, call, events, status, reason
+):
+    monkeypatch.setattr(smoke, "run_all", lambda *_arguments: ([call], {"capability": "9.0"}, 1, []))
+    monkeypatch.setattr(smoke, "read_events", lambda _path: events)
+    stage = staging.Stage(trees["with"])
+    found = kernel_level.measure(stage, str(tmp_path), {}, rounds=3, timeout=60)
+    assert found["status"] == status
+    assert reason in found["reason"]
+    assert [entry["status"] for entry in found["comparisons"]][1:] == (["failed"] if WRONG in events else [])
+
+
+def test_an_environment_that_does_not_start_is_no_absence_of_a_gpu(tmp_path, trees, monkeypatch):
+    call = {**CALL, "status": "failed", "message": "torch does not import"}
+    monkeypatch.setattr(smoke, "run_all", lambda *_arguments: ([call], {}, 1, []))
+    found = kernel_level.measure(staging.Stage(trees["with"]), str(tmp_path), {}, rounds=3, timeout=60)
+    assert (found["status"], found["reason"]) == ("failed", "torch does not import")
+
+
+def test_measuring_writes_nothing_into_the_trees(tmp_path, trees, monkeypatch):
+    """By an engine of the level server: Python would compile what it imports, and write that beside it."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    made_benchmark = made(tmp_path, trees["with"], baseline=trees["without"])
+    stage, env = made_benchmark.sides["baseline"]
+    module = Path(stage.tree) / SITE / "vllm/__init__.py"
+    module.parent.mkdir()
+    module.write_text((FAKE / "fake_vllm/vllm/__init__.py").read_text(encoding="utf-8"))
+    at_its_place = staging.Stage(stage.tree)
+    variant = server_level.Variant("a", at_its_place, {"PYTHONPATH": str(module.parents[1]), "FAKE_VLLM": "1", **env})
+    settings = {**benchmark.ENGINE, "model": ""}
+    with server_level.started(variant, str(tmp_path / "engine"), settings, 60):
+        pass
+    assert not (module.parent / "__pycache__").exists()

@@ -1,0 +1,72 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the gate lets through, and what it says where it does not."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import benchmark_gate
+
+NO_GPU = {"status": "not_run", "reason": "this host has no NVIDIA GPU", "comparisons": []}
+FAILED = {"status": "failed", "reason": "candidate: 8 of 8 pages were not read", "comparisons": []}
+
+
+def entry(low: float, high: float, name: str = "4 workers") -> dict:
+    speedup = (low * high) ** 0.5
+    return {"name": name, "status": "measured", "pairs": 5, "speedup": speedup, "low": low, "high": high}
+
+
+def level(*entries: dict, **more: object) -> dict:
+    return {"status": "measured", "reason": "", "comparisons": list(entries), **more}
+
+
+FAST = level(entry(1.2, 1.4))
+WRONG = {"name": "decode, batch 1", "status": "failed", "reason": "the two outputs differ by 0.5"}
+FEW = {"name": "scanned, 1 worker", "status": "measured", "pairs": 2, "speedup": 1.3, "low": None, "high": None}
+
+
+@pytest.mark.parametrize(
+    ("levels", "min_speedup", "max_slowdown", "told"),
+    [
+        ({}, 0, 1, []),
+        ({"documents": level(entry(0.5, 0.6))}, 0, 1, []),
+        ({}, 1.05, 1, [r"found none \(none was asked for\)"]),
+        ({"kernels": NO_GPU}, 1.05, 1, [r"found none \(kernels: this host has no NVIDIA GPU\); mend"]),
+        # The least speed-up is one that is certain, over all comparisons.
+        ({"documents": level(entry(1.06, 1.2))}, 1.05, 1, []),
+        ({"documents": level(entry(1.02, 1.3))}, 1.05, 1, ["certainly 1.05 .* found 1.152 and certainly only 1.020"]),
+        ({"documents": level(entry(0.7, 1.6))}, 1.05, 1, ["certainly only 0.700"]),
+        ({"documents": level(entry(1.01, 1.2), entry(1.2, 1.4))}, 1.05, 1, []),
+        ({"documents": level(entry(1.01, 1.2), entry(1.01, 1.4))}, 1.05, 1, [r"over 2 comparisons.*benchmark_repeats"]),
+        # The largest slow-down is one that is possible, in any comparison.
+        ({"documents": level(entry(0.97, 1.1))}, 0, 0.05, []),
+        ({"documents": level(entry(0.94, 1.1))}, 0, 0.05, ["certainly 5.0% or less, found that 4 workers .* by 6.0%"]),
+        ({"documents": level(entry(0.8, 0.9), entry(0.7, 1.6, "b"))}, 0, 0.05, ["4 workers .* by 20.0%", "b .* by 30"]),
+        ({"documents": level(entry(0.8, 1.5))}, 1.05, 0.05, ["mean speed-up", "slow-down"]),
+        # Without an interval there is nothing to judge.
+        ({"documents": level(FEW)}, 1.05, 1, ["at least 3 pairs .* found 2 pairs for scanned, 1 worker; set benchmark_r"]),
+        ({"documents": level(FEW)}, 0, 0.02, ["at least 3 pairs"]),
+        ({"documents": level()}, 1.05, 1, ["found no comparison"]),
+        # The nearest level that was measured counts: another one comes in only where that could not run.
+        ({"documents": FAST, "server": level(entry(0.5, 0.6))}, 1.1, 0.1, []),
+        ({"documents": NO_GPU, "server": FAST}, 1.1, 0.1, []),
+        ({"documents": FAILED, "kernels": FAST}, 1.05, 0.02, ["level documents .* failed: candidate: 8 of 8 pages"]),
+        ({"documents": FAST, "server": {**FAILED, "reason": "the engine ended"}}, 1.05, 1, ["server .* engine ended"]),
+        ({"kernels": level(entry(1.2, 1.3), WRONG)}, 1.05, 1, ["decode, batch 1: the two outputs differ"]),
+        # What failed is told without a gate, too.
+        ({"documents": FAILED}, 0, 1, ["level documents .* failed"]),
+        ({"kernels": {**FAILED, "comparisons": [WRONG, WRONG]}}, 0, 1, [r"outputs differ by 0.5 \(and 1 more\)"]),
+        # What was sent elsewhere, the environment's FlashInfer had no part in.
+        ({"documents": level(entry(1.2, 1.3), server="http://ocr/v1")}, 1.05, 1, ["sent to http://ocr/v1"]),
+        ({"documents": level(entry(1.2, 1.3), stand_in="a fake"), "server": FAST}, 0, 0.02, ["sent to a fake"]),
+        ({"documents": level(entry(1.2, 1.3), server="http://ocr/v1")}, 0, 1, []),
+    ],
+)
+def test_the_gate(levels, min_speedup, max_slowdown, told):
+    found = benchmark_gate.problems(levels, min_speedup, max_slowdown)
+    assert len(found) == len(told), found
+    for sentence, pattern in zip(found, told, strict=True):
+        assert re.search(pattern, sentence), sentence
