@@ -205,6 +205,7 @@ def evidence(results: dict) -> dict:
         "activation": {name: start[name] for name in ("sampler", "kernels", "why", "variables") if start.get(name)},
         "kernel_pack": _kernel_pack(results.get("kernel_pack", {})),
         "benchmark": results.get("benchmark", {}),
+        "gate": results.get("gate", {}),
         "notes": _notes(
             method,
             results.get("wheel", {}),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import paired
+
 DOCUMENTATION = r"""
 name: junit
 short_description: Write the checks of a host's evidence as JUnit XML
@@ -14,6 +16,7 @@ version_added: 0.1.0
 author: The ocrfleet.gpu_stack contributors (@ocrfleet)
 description:
   - A check that was not run is C(skipped), with its reason. A failure of the run itself is one more test case.
+  - Each level of a benchmark is a test case, each of its comparisons, and the gate where one is set.
 positional: _input
 options:
   _input:
@@ -40,33 +43,40 @@ def _clean(value: object) -> str:
     return "".join(sign if sign in "\n\t" or ord(sign) >= 32 else " " for sign in str(value))
 
 
+def _case(suite: ElementTree.Element, host: str, name: object, status: str, reason: object, **about: str) -> None:
+    case = ElementTree.SubElement(suite, "testcase", classname=host, name=_clean(name), **about)
+    if status in ("failed", "not_run"):
+        tag = "failure" if status == "failed" else "skipped"
+        ElementTree.SubElement(case, tag, message=_clean(reason or ""))
+
+
+def _benchmark(suite: ElementTree.Element, host: str, evidence: dict) -> None:
+    """A case for each level, one for each of its comparisons with what was found, and one for the gate."""
+    for level, measured in (evidence.get("benchmark") or {}).items():
+        seconds = f"{measured.get('seconds') or 0:.2f}"
+        _case(suite, host, f"benchmark, {level}", measured["status"], measured.get("reason"), time=seconds)
+        for entry in measured["comparisons"]:
+            status = entry.get("status") or ("measured" if entry.get("verdict") else "not_run")
+            _case(suite, host, f"benchmark, {level}: {entry['name']}", status, entry.get("reason"))
+            if entry.get("verdict"):
+                ElementTree.SubElement(suite[-1], "system-out").text = _clean(paired.sentence(entry))
+    gate = evidence.get("gate") or {}
+    if gate:
+        status = "failed" if gate["problems"] else "passed"
+        _case(suite, host, "benchmark, the gate", status, "; ".join(gate["problems"]))
+
+
 def junit(evidence: dict) -> str:
     """See DOCUMENTATION."""
-    checks = evidence.get("checks") or []
     host, failure = _clean(evidence.get("host", "")), evidence.get("failure")
-    counted = {status: sum(check["status"] == status for check in checks) for status in ("failed", "not_run")}
-    suite = ElementTree.Element(
-        "testsuite",
-        name=f"ocrfleet.gpu_stack {host}",
-        tests=str(len(checks) + 1),
-        failures=str(counted["failed"] + bool(failure)),
-        skipped=str(counted["not_run"]),
-        errors="0",
-    )
-    for check in checks:
-        case = ElementTree.SubElement(
-            suite,
-            "testcase",
-            classname=host,
-            name=_clean(check.get("title", check.get("name", ""))),
-            time=f"{check.get('seconds') or 0:.2f}",
-        )
-        if check["status"] != "passed":
-            tag = "failure" if check["status"] == "failed" else "skipped"
-            ElementTree.SubElement(case, tag, message=_clean(check.get("reason") or ""))
-    case = ElementTree.SubElement(suite, "testcase", classname=host, name="the run as a whole")
-    if failure:
-        ElementTree.SubElement(case, "failure", message=_clean(failure))
+    suite = ElementTree.Element("testsuite", name=f"ocrfleet.gpu_stack {host}")
+    for check in evidence.get("checks") or []:
+        name, seconds = check.get("title", check.get("name", "")), f"{check.get('seconds') or 0:.2f}"
+        _case(suite, host, name, check["status"], check.get("reason"), time=seconds)
+    _benchmark(suite, host, evidence)
+    _case(suite, host, "the run as a whole", "failed" if failure else "passed", failure)
+    for name, path in (("tests", "testcase"), ("failures", "*/failure"), ("skipped", "*/skipped"), ("errors", "*/error")):
+        suite.set(name, str(len(suite.findall(path))))
     ElementTree.indent(suite)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
 

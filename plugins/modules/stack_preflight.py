@@ -393,6 +393,8 @@ def why_not_converged(evidence: dict | None, spec_hash: str, prefix: str) -> str
         return "the earlier run did not end verified"
     if evidence.get("fingerprint") != distributions.fingerprint(prefix):
         return "the environment's packages are not those of the earlier run"
+    if (evidence.get("gate") or {}).get("problems"):
+        return "FlashInfer did not meet flashinfer_min_speedup or flashinfer_max_slowdown when it was measured last"
     # Another method may bring the very same packages, and a return leaves the later run's evidence.
     method = flashinfer_policy.method(prefix)
     earlier = str(evidence.get("method")).removeprefix("auto: ")

@@ -109,7 +109,7 @@ def test_both_places_hold_the_same_files(written: tuple[Path, str]) -> None:
 def test_the_page_says_it_all_and_needs_no_network(written: tuple[Path, str]) -> None:
     page = Page((written[0] / "host/reports/report.html").read_text(encoding="utf-8"))
     assert page.links == []
-    assert page.tags.count("svg") == 1
+    assert page.tags.count("svg") == 2
     for text in (
         "restored",
         "not run",
@@ -120,11 +120,31 @@ def test_the_page_says_it_all_and_needs_no_network(written: tuple[Path, str]) ->
         "a stand-in that reads nothing",
         "1.20 (1.10 to 1.31)",
         "no difference found",
-        "not run: candidate: 2 of 4 pages",
-        "2 pages/s, 120 tokens/s",
+        "mixed, 2 workersfailed: candidate: 2 of 4 pages",
+        "2 ± 0.1 pages/s, 120 tokens/s",
+        "flashinfer_decodefirst processcompiled here31.4passed",
+        "flashinfer_decodesecond processcachefailed: NaN where none belongs",
+        "baseline: ready after 41.7 s; vllm says: Using Flash Attention backend on V1 engine.",
+        "2026-11-23T23:42:00Z, after 80.5 s",
+        "missed Asked for: a mean speed-up of at least 1.05, no comparison slower by more than 2.0 %.",
+        "expected the level documents to be measured",
         "digital, 4 workers2.96x3.04x3.1x by hand before",
     ):
         assert text in page.text
+
+
+def test_the_markdown_says_what_was_measured(written: tuple[Path, str]) -> None:
+    markdown = (written[0] / "host/reports/report.md").read_text(encoding="utf-8")
+    for line in (
+        "| mixed, 2 workers | | | | failed: candidate: 2 of 4 pages were not read |",
+        "| 1 request | 101 ± 1.2 tokens/s | 102 ± 0.75 tokens/s | 1.01 | too few pairs, 2 pairs |",
+        "| flashinfer_decode | first process | compiled here | 31.4 | passed |",
+        "| flashinfer_decode | second process | cache |  | failed: NaN where none belongs |",
+        "candidate: ready after 44.9 s; vllm says: Using FlashInfer for top-p &amp; top-k sampling.",
+        "## The gate: missed",
+        "- expected the level documents to be measured, found that it failed: mixed, 2 workers; mend that first",
+    ):
+        assert line in markdown.splitlines()
 
 
 def test_the_summary_names_what_was_not_run_and_where_the_report_is(written: tuple[Path, str]) -> None:
@@ -188,6 +208,12 @@ def test_the_evidence_has_the_form_of_its_schema() -> None:
     jsonschema.validate(
         evidence({"checks": EVIDENCE["checks"], "host": "a", "benchmark": EVIDENCE["benchmark"]}), SCHEMA
     )
+    met = {"min_speedup": 1.05, "max_slowdown": 1.0, "problems": []}
+    jsonschema.validate(evidence({"host": "a", "benchmark": EVIDENCE["benchmark"], "gate": met}), SCHEMA)
+    mute = {"status": "measured", "comparisons": [{"name": "a", "status": "failed", "unit": "s", "better": "lower"}]}
+    for wrong in ({"gate": {"problems": []}}, {"benchmark": {"kernels": mute}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**EVIDENCE, **wrong}, SCHEMA)
     silent = [{**EVIDENCE["checks"][1], "reason": ""}]
     with pytest.raises(jsonschema.ValidationError, match="non-empty|too short"):
         jsonschema.validate({**EVIDENCE, "checks": silent}, SCHEMA)
@@ -195,7 +221,28 @@ def test_the_evidence_has_the_form_of_its_schema() -> None:
 
 def test_junit_tells_failures_and_what_was_not_run(written: tuple[Path, str]) -> None:
     suite = ElementTree.fromstring((written[0] / "host/reports/report.xml").read_text(encoding="utf-8"))  # noqa: S314
-    assert [suite.get(name) for name in ("tests", "failures", "skipped")] == ["5", "2", "1"]
+    assert [suite.get(name) for name in ("tests", "failures", "skipped")] == ["13", "6", "1"]
     assert suite.find(".//skipped").get("message") == "this host has no NVIDIA GPU"
     assert "expected 0.3.2" in suite.findall(".//failure")[-1].get("message")
+    cases = {case.get("name"): case for case in suite.findall("testcase")}
+    for name, reason in (
+        ("benchmark, documents", "mixed, 2 workers: candidate: 2 of 4"),
+        ("benchmark, documents: mixed, 2 workers", "candidate: 2 of 4"),
+        ("benchmark, the gate", "expected the level documents to be measured"),
+    ):
+        assert reason in cases[name].find("failure").get("message")
+    said = cases["benchmark, documents: scanned, 1 worker"].find("system-out").text
+    assert said == "scanned, 1 worker: faster, +20.0 % (+10.0 to +31.0 %, 5 pairs)"
+
+
+def test_junit_of_a_level_that_was_not_run_and_of_a_gate_that_was_met() -> None:
+    level = {"status": "not_run", "reason": "no GPU", "comparisons": [{"name": "a", "reason": "no GPU"}]}
+    gate = {"min_speedup": 1.05, "max_slowdown": 1, "problems": []}
+    suite = ElementTree.fromstring(junit({"host": "a", "benchmark": {"server": level}, "gate": gate}))  # noqa: S314
+    assert [suite.get(name) for name in ("tests", "failures", "skipped")] == ["4", "0", "2"]
+    assert "benchmark, the gate" in [case.get("name") for case in suite.findall("testcase")]
+    assert "benchmark, the gate" not in junit({"host": "a", "gate": {}})
+
+
+def test_junit_escapes_what_xml_cannot_hold() -> None:
     ElementTree.fromstring(junit({"host": "a\x00<", "checks": [], "failure": "\x1b[31m&"}))  # noqa: S314

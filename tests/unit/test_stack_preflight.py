@@ -125,6 +125,16 @@ def test_a_machine_that_has_it_all_is_converged(converged, method):
     assert why(*converged) == ""
 
 
+def test_a_gate_that_was_missed_is_work_to_do(converged):
+    evidence = converged[1] / "evidence.json"
+    gate = {"min_speedup": 1.05, "max_slowdown": 1, "problems": []}
+    evidence.write_text(json.dumps({**json.loads(evidence.read_text()), "gate": gate}))
+    assert why(*converged) == ""
+    gate["problems"] = ["expected a mean speed-up"]
+    evidence.write_text(json.dumps({**json.loads(evidence.read_text()), "gate": gate}))
+    assert "did not meet flashinfer_min_speedup" in why(*converged)
+
+
 @pytest.mark.parametrize(
     ("harm", "said"),
     [

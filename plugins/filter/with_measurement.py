@@ -1,0 +1,62 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Put what was measured into the evidence of the run that made what was measured."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: with_measurement
+short_description: Put what a benchmark measured into the evidence of the last run
+version_added: 0.1.0
+author: The ocrfleet.gpu_stack contributors (@ocrfleet)
+description:
+  - Levels that were measured before stay, where they are of the packages that are there now and were not measured anew.
+  - Evidence of other packages than were measured says nothing about them. It is left out, and a note says so.
+positional: _input, measured, host
+options:
+  _input:
+    description: The evidence of the last run; empty where there is none.
+    type: dict
+    required: true
+  measured:
+    description: What the module benchmark returned.
+    type: dict
+    required: true
+  host:
+    description: The host's name.
+    type: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show the evidence with what was measured
+  ansible.builtin.debug:
+    msg: "{{ stored | ocrfleet.gpu_stack.with_measurement(result, inventory_hostname) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The evidence, with C(benchmark) by level, and C(gate).
+  type: dict
+"""
+
+OTHER = "the last run's evidence is of other packages than those that were measured, and is left out"
+
+
+def with_measurement(stored: dict, measured: dict, host: str) -> dict:
+    """See DOCUMENTATION."""
+    levels = measured["levels"]
+    now = next((level["fingerprint"] for level in levels.values()), "")
+    earlier = {
+        name: level for name, level in (stored.get("benchmark") or {}).items() if level.get("fingerprint") == now
+    }
+    if stored.get("fingerprint") != now:
+        notes = {"notes": [OTHER]} if stored.get("fingerprint") else {}
+        stored = {"host": host, "result": "measured", "fingerprint": now, **notes}
+    return {**stored, "benchmark": {**earlier, **levels}, "gate": measured["gate"]}
+
+
+class FilterModule:
+    def filters(self) -> dict:
+        return {"with_measurement": with_measurement}
