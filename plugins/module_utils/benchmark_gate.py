@@ -75,7 +75,7 @@ def _misses(name: str, level: dict, min_speedup: float, max_slowdown: float) -> 
     for entry in entries:
         if entry["low"] < 1 - max_slowdown:
             yield (
-                f"expected a slow-down of certainly {max_slowdown:.1%} or less, found that {entry['name']} at the level "
-                f"{name} may be slower by {1 - entry['low']:.1%} (speed-up {entry['speedup']:.3f}, "
+                f"expected a slow-down of certainly {max_slowdown:.1%} or less, found that {entry['name']} at the "
+                f"level {name} may be slower by {1 - entry['low']:.1%} (speed-up {entry['speedup']:.3f}, "
                 f"{entry['low']:.3f} to {entry['high']:.3f}); {NARROW}, or raise flashinfer_max_slowdown"
             )

@@ -108,8 +108,8 @@ levels:
   description:
     - Each level with C(status) (V(measured), V(failed) or V(not_run)), C(reason), and C(comparisons); with the time at
       which it C(finished), and the C(fingerprint) of the candidate's packages.
-    - A comparison has a C(status) of its own, and where that is V(failed) a C(reason). Else it has both sides' C(median) and C(spread), the C(speedup) with its interval from C(low) to C(high), and
-      a C(verdict).
+    - A comparison has a C(status) of its own, and where that is V(failed) a C(reason). Else it has both sides'
+      C(median) and C(spread), the C(speedup) with its interval from C(low) to C(high), and a C(verdict).
   returned: always
   type: dict
 gate:

@@ -1,7 +1,10 @@
 # Copyright (c) 2026 The ocrfleet.gpu_stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the module benchmark refuses to compare, and what it calls a failure. OlmOCR, vllm and FlashInfer are stand-ins."""
+"""What the module benchmark refuses to compare, and what it calls a failure.
+
+OlmOCR, vllm and FlashInfer are stand-ins.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,186 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role benchmark from the kept baseline to the report, and what it says of runs that failed.
+
+ansible-playbook, the role, the modules, the transaction and the mount namespaces are real; OlmOCR is a stand-in that
+takes as long as each tree's own variables say.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ansible_collections.ocrfleet.gpu_stack.plugins.filter.with_measurement import OTHER, with_measurement
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import activation, distributions, inventory, staging
+from made_environment import add_distribution
+from transaction_bench import Bench
+
+ROOT = Path(__file__).resolve().parents[2]
+FAKE = Path(__file__).parent / "fixtures/gpu/fake_olmocr"
+SCHEMA = json.loads((ROOT / "roles/report/files/evidence.schema.json").read_text(encoding="utf-8"))
+PLAY = [
+    {
+        "hosts": "all",
+        "gather_facts": False,
+        "tasks": [{"ansible.builtin.include_role": {"name": "ocrfleet.gpu_stack.benchmark"}}],
+    }
+]
+
+
+def starts_with(tree: Path, seconds: float, how: str = "ok") -> None:
+    """Have a tree's OlmOCR be the stand-in, which takes that long."""
+    path = tree / activation.ENVIRONMENT_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"PYTHONPATH='{FAKE}'\nFAKE_SECONDS={seconds}\nFAKE_OLMOCR={how}\n")
+
+
+class Host:
+    """A promoted environment with FlashInfer, and its kept baseline without, in which the pipeline is slower."""
+
+    def __init__(self, folder: Path, how: str = "ok") -> None:
+        self.folder = folder
+        bench = Bench(folder)
+        self.environment = bench.environment
+        starts_with(self.environment, 0.4)
+        bench.work().begin()
+        candidate = bench.tree()
+        add_distribution(candidate, "flashinfer_python", "0.3.1", {"flashinfer/__init__.py": "x = 1\n"})
+        starts_with(candidate, 0.05, how)
+        bench.work().promote()
+        bench.work().prune()
+        (self.baseline,) = (Path(row["path"]) for row in bench.work().describe()["baselines"])
+
+    def run(self, stored: dict[str, Any] | None = None, **settings: Any) -> tuple[int, str]:
+        variables = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "stack_environment": str(self.environment),
+            "stack_root": str(self.folder / "root"),
+            "report_dir": str(self.folder / "reports"),
+            "benchmark_levels": ["documents"],
+            "benchmark_documents": 1,
+            "benchmark_pages": 2,
+            "benchmark_workers": [1],
+            "benchmark_repeats": 3,
+            "benchmark_server": "http://127.0.0.1:1/v1",  # nobody listens: the stand-in asks none
+            "benchmark_model": "stand-in",
+            "benchmark_stand_in": "a fake OlmOCR",
+            "__stack_machine": {"stored_evidence": stored or {}},
+            **settings,
+        }
+        hosts, play = self.folder / "hosts.json", self.folder / "play.yml"
+        hosts.write_text(json.dumps({"all": {"hosts": {"one": variables}}}))
+        play.write_text(yaml.safe_dump(PLAY))
+        done = subprocess.run(
+            [Path(sys.executable).with_name("ansible-playbook"), "-i", hosts, play],
+            cwd=self.folder,
+            env={
+                **os.environ,
+                "HOME": str(self.folder / "home"),
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
+            },
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def evidence(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / "reports/one/evidence.json").read_text()))
+
+
+needs_namespaces = pytest.mark.skipif(
+    staging.unavailable() is not None, reason="no mount namespace can be had here, in which the baseline is run"
+)
+
+
+@needs_namespaces
+def test_from_the_kept_baseline_to_the_report(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    trees = [(tree, inventory.take(str(tree))) for tree in (host.environment, host.baseline)]
+    code, said = host.run()
+    assert code == 0, said
+    found = host.evidence()
+    jsonschema.validate(found, SCHEMA)
+    level = found["benchmark"]["documents"]
+    assert (found["result"], level["status"], found["gate"]) == ("measured", "measured", {})
+    assert level["fingerprint"] == distributions.fingerprint(str(host.environment))
+    assert {entry["verdict"] for entry in level["comparisons"]} == {"faster"}
+    assert len(level["comparisons"]) == 3
+    assert 'name="benchmark, documents: scanned, 1 worker"' in (tmp_path / "reports/one/report.xml").read_text()
+    for tree, before in trees:
+        assert inventory.differences(before, inventory.take(str(tree))) == []
+
+
+@needs_namespaces
+def test_a_gate_that_is_missed_stands_in_the_report_and_fails_the_play(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    code, said = host.run(flashinfer_min_speedup=1.05)
+    assert code == 2, said
+    assert host.evidence()["gate"]["problems"] == [
+        "expected documents that the environment's own vllm reads, found them sent to a fake OlmOCR, whose speed says "
+        "nothing of this FlashInfer; leave benchmark_server empty, or documents out of benchmark_levels"
+    ]
+    assert "The gate" in (tmp_path / "reports/one/report.html").read_text()
+    assert "found them sent to a fake OlmOCR" in said
+
+
+@needs_namespaces
+def test_a_level_that_failed_fails_the_play_after_its_report(tmp_path: Path) -> None:
+    code, said = Host(tmp_path, "one-page").run()
+    assert code == 2, said
+    assert "expected the level documents to be measured, found that it failed: scanned, 1 worker: candidate:" in said
+    level = json.loads((tmp_path / "reports/one/evidence.json").read_text())["benchmark"]["documents"]
+    assert (level["status"], {entry["status"] for entry in level["comparisons"]}) == ("failed", {"failed"})
+
+
+DOCUMENTS = {"status": "measured", "comparisons": [], "fingerprint": "now", "finished": "2026-11-25T01:02:03Z"}
+KERNELS = {**DOCUMENTS, "finished": "2026-11-26T01:02:03Z"}
+STORED = {"host": "a", "result": "verified", "fingerprint": "now", "finished": "2026-11-24T01:02:03Z", "notes": ["x"]}
+MEASURED = {"levels": {"kernels": KERNELS}, "gate": {}}
+
+
+def test_levels_are_put_beside_those_of_the_same_packages() -> None:
+    found = with_measurement({**STORED, "benchmark": {"documents": DOCUMENTS, "kernels": DOCUMENTS}}, MEASURED, "a")
+    assert found == {**STORED, "benchmark": {"documents": DOCUMENTS, "kernels": KERNELS}, "gate": {}}
+
+
+def test_a_level_of_other_packages_goes() -> None:
+    old = {"documents": {**DOCUMENTS, "fingerprint": "then"}, "server": {"status": "measured", "comparisons": []}}
+    assert with_measurement({**STORED, "benchmark": old}, MEASURED, "a")["benchmark"] == {"kernels": KERNELS}
+
+
+def test_evidence_of_other_packages_says_nothing_of_what_was_measured() -> None:
+    other = {**STORED, "fingerprint": "then", "benchmark": {"documents": {**DOCUMENTS, "fingerprint": "then"}}}
+    found = with_measurement(other, MEASURED, "a")
+    assert found == {
+        "host": "a",
+        "result": "measured",
+        "fingerprint": "now",
+        "notes": [OTHER],
+        "benchmark": {"kernels": KERNELS},
+        "gate": {},
+    }
+    assert "notes" not in with_measurement({}, MEASURED, "a")
+
+
+def test_the_gate_is_that_of_the_last_measurement() -> None:
+    missed = {"min_speedup": 2.0, "max_slowdown": 1.0, "problems": ["too slow"]}
+    assert with_measurement({**STORED, "gate": missed}, MEASURED, "a")["gate"] == {}
+    assert with_measurement(STORED, {**MEASURED, "gate": missed}, "a")["gate"] == missed
+
+
+def test_a_server_that_verifies_is_not_one_to_measure_with() -> None:
+    defaults = yaml.safe_load((ROOT / "roles/benchmark/defaults/main.yml").read_text())
+    assert defaults["benchmark_server"] == ""
