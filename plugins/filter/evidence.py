@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import level_status
+
 DOCUMENTATION = r"""
 name: evidence
 short_description: Make a host's evidence from what the tasks returned
@@ -170,6 +172,7 @@ def evidence(results: dict) -> dict:
     failure = results.get("failure", "")
     result = "failed" if failure else "planned" if results.get("check_mode") else results.get("result", "verified")
     finished = float(results.get("now") or time.time())
+    fingerprint = results.get("now_installed", {}).get("fingerprint", "")
     timings = {name: step["seconds"] for name, step in results.get("steps", {}).items() if step and "seconds" in step}
     timings["verify"] = round(sum(check.get("seconds") or 0 for check in checks), 1)
     timings["all together"] = round(finished - float(results.get("started") or finished), 1)
@@ -180,7 +183,7 @@ def evidence(results: dict) -> dict:
         "method": results.get("method"),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(finished)),
         "spec_hash": results.get("spec_hash", ""),
-        "fingerprint": results.get("now_installed", {}).get("fingerprint", ""),
+        "fingerprint": fingerprint,
         "spec": {
             "method": results.get("method"),
             "FlashInfer": f"{version.get('version', 'unknown')}: {version.get('reason', 'not asked')}",
@@ -204,7 +207,10 @@ def evidence(results: dict) -> dict:
         "checks": checks,
         "activation": {name: start[name] for name in ("sampler", "kernels", "why", "variables") if start.get(name)},
         "kernel_pack": _kernel_pack(results.get("kernel_pack", {})),
-        "benchmark": results.get("benchmark", {}),
+        "benchmark": {
+            **level_status.of_packages(results.get("earlier_benchmark"), fingerprint),
+            **results.get("benchmark", {}),
+        },
         "gate": results.get("gate", {}),
         "notes": _notes(
             method,

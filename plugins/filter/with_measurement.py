@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import level_status
+
 DOCUMENTATION = r"""
 name: with_measurement
 short_description: Put what a benchmark measured into the evidence of the last run
@@ -48,9 +50,7 @@ def with_measurement(stored: dict, measured: dict, host: str) -> dict:
     """See DOCUMENTATION."""
     levels = measured["levels"]
     now = next((level["fingerprint"] for level in levels.values()), "")
-    earlier = {
-        name: level for name, level in (stored.get("benchmark") or {}).items() if level.get("fingerprint") == now
-    }
+    earlier = level_status.of_packages(stored.get("benchmark"), now)
     if stored.get("fingerprint") != now:
         notes = {"notes": [OTHER]} if stored.get("fingerprint") else {}
         stored = {"host": host, "result": "measured", "fingerprint": now, **notes}

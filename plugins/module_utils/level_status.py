@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The ocrfleet.gpu_stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Say of each comparison whether it was measured, and of a level that has a failed one that it failed."""
+"""What became of a level of the benchmark, and whether what it says is of the packages that are there now."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ def settled(level: dict) -> dict:
     if broken and level["status"] == "measured":
         level.update(status="failed", reason=broken[0])
     return level
+
+
+def of_packages(levels: dict | None, fingerprint: str) -> dict:
+    """The levels that were measured on packages with this fingerprint; others say nothing of these."""
+    return {name: level for name, level in (levels or {}).items() if level.get("fingerprint") == fingerprint}

@@ -161,3 +161,12 @@ def test_a_build_that_nothing_held_back_is_noted():
     assert evidence({"method_result": {"shielded": True}})["notes"] == []
     (note,) = evidence({"method_result": {"shielded": False}})["notes"]
     assert "could have written into the environment" in note
+
+
+def test_what_was_measured_before_stays_with_the_packages_that_it_was_measured_on():
+    earlier = {"documents": {"fingerprint": "now", "status": "measured"}, "server": {"fingerprint": "then"}}
+    level = {"fingerprint": "now", "status": "failed"}
+    results = {"now_installed": {"fingerprint": "now"}, "earlier_benchmark": earlier}
+    assert evidence(results)["benchmark"] == {"documents": earlier["documents"]}
+    assert evidence({**results, "benchmark": {"documents": level}})["benchmark"] == {"documents": level}
+    assert evidence({**results, "now_installed": {"fingerprint": "then"}})["benchmark"] == {"server": earlier["server"]}
