@@ -129,10 +129,10 @@ simulate-rollout: env ## Schedule rollouts of 1,000 and 10,000 simulated hosts, 
 	python benchmarks/rollout_simulation.py
 
 .PHONY: coverage
-coverage: env ## What tests/unit and tests/roles reach of plugins/ and src/, branches counted, modules on their hosts included
+coverage: env ## What tests/unit, tests/roles and tests/hostile reach of plugins/ and src/, branches counted, on hosts too (half an hour)
 	@rm -rf .cache/coverage && mkdir -p .cache/coverage
 	coverage run -m pytest tests/unit
-	eval "$$(.venv/bin/python tools/index_environment.py)" && coverage run -m pytest tests/roles
+	eval "$$(.venv/bin/python tools/index_environment.py)" && coverage run -m pytest tests/roles && coverage run -m pytest tests/hostile
 	coverage combine --quiet
 	coverage html --quiet --directory=build/coverage --fail-under=0
 	coverage report
