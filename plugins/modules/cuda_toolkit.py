@@ -234,6 +234,8 @@ def repository_of(params: dict, distribution: str, architecture: str) -> dict:
 
 def repository_problems(url: str) -> list[str]:
     """A password would stand in a file that everybody reads, in diffs and in messages."""
+    if url and not re.match(r"(https?|file)://", url):
+        return [f"cuda_repository: expected an http, https or file URL, found {url}; correct it"]
     if not redaction.secrets(url):
         return []
     return [
@@ -334,7 +336,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    redaction.hide(module, [params["repository"]])
+    redaction.hide(module, [params["repository"], params["runfile"]])
+    if not re.fullmatch(r"\d+\.\d+", params["version"]):
+        module.fail_json(
+            msg=f"cuda_version: expected MAJOR.MINOR such as 12.8, found {params['version']}; correct it. Nothing was "
+            "touched"
+        )
     survey, hardware = nvidia.survey(), gpu_presence.hardware()
     gpu = bool(survey.gpus or hardware) and not params["ignore_gpu"]
     repository = repository_of(params, machine.distribution(), platform.machine())

@@ -286,7 +286,15 @@ def find_problems(params: dict, seen: dict) -> list[str]:
     environment = seen["environment"]
     path = environment["path"]
     there = environment["state"] == "environment"
-    if environment["state"] == "foreign":
+    above = os.path.dirname(path)
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    if not os.path.isdir(above):
+        problems.append(
+            f"environment: expected folders or nothing on the way to {path}, found a file at {above}; move it away, or "
+            "correct stack_root"
+        )
+    elif environment["state"] == "foreign":
         problems.append(
             f"environment: expected a conda or venv prefix at {path}, or nothing, found something else; "
             "move it away, or correct stack_environment"
@@ -309,9 +317,9 @@ def find_problems(params: dict, seen: dict) -> list[str]:
         )
     if not there and params["backend"] == "venv" and seen["python"] is None:
         problems.append(
-            f"python: expected an interpreter {wanted} on PATH, found none; set python_env_backend to conda, which "
-            f"brings one, or install python{wanted}, or set python_env_python to another that OlmOCR supports (3.11, "
-            "3.12) or to a path"
+            f"python: expected an interpreter {wanted}{'' if os.sep in wanted else ' on PATH'}, found none; set "
+            "python_env_python to one of the host's that OlmOCR supports (3.11, 3.12) or to its path, or set "
+            "python_env_backend to conda, which brings one"
         )
     needed = params["disk_gb"] * (EXISTING_SHARE if there else 1)
     if seen["disk_free_gb"] < needed:
@@ -431,6 +439,11 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
+    if not os.path.isabs(params["environment"]):
+        module.fail_json(
+            msg=f"stack_environment: expected an absolute path, found {params['environment']}; name it, or stack_root, "
+            "from / on. Nothing was touched"
+        )
     index, offline = package_index.in_effect(params["sources"], os.environ), params["sources"].get("offline")
     redaction.hide(module, redaction.of_sources({**params["sources"], "default_index": index.url}))
     evidence = read_evidence(params["evidence"])

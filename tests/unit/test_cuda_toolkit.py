@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 
+import ad_hoc
 import pytest
 from ansible_collections.ocrfleet.gpu_stack.plugins.modules import cuda_toolkit
 
@@ -56,3 +57,15 @@ def test_a_password_is_refused_and_not_shown(url):
     assert "word@" not in said
     assert "token" not in said
     assert cuda_toolkit.repository_problems("https://mirror.example/cuda") == []
+
+
+def test_a_repository_that_is_no_url_is_told():
+    [said] = cuda_toolkit.repository_problems("mirror.example/cuda")
+    assert "expected an http, https or file URL, found mirror.example/cuda" in said
+    assert cuda_toolkit.repository_problems("") == cuda_toolkit.repository_problems("file:///srv/cuda") == []
+
+
+@pytest.mark.parametrize("version", ["banana", "13", "12.8.1"])
+def test_a_version_that_is_none_is_told(version):
+    found = ad_hoc.run("cuda_toolkit", {"version": version, "home": "/usr/local/cuda", "platforms": {}})
+    assert found["msg"].startswith(f"cuda_version: expected MAJOR.MINOR such as 12.8, found {version}; ")

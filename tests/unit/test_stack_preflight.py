@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 
+import ad_hoc
 import pytest
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     distributions,
@@ -319,3 +320,16 @@ def test_an_index_is_asked_only_where_something_is_to_be_had_from_it(tmp_path, c
     params = {**ASKING, "environment": str(tree), **changes}
     why_ = changes.get("not_converged", "no evidence")
     assert stack_preflight.asks_index(params, why_, changes.get("state", "environment")) is asks
+
+
+def test_a_file_on_the_way_to_the_environment_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    path = str(tmp_path / "file/envs/olmocr-optimized")
+    found = stack_preflight.find_problems(PARAMS, seen(environment={"path": path}))
+    assert [text for text in found if text.startswith("environment: expected folders or nothing on the way to")]
+    assert not [text for text in found if "prefix at" in text]
+
+
+def test_a_relative_path_is_refused_before_anything_is_looked_at():
+    found = ad_hoc.run("stack_preflight", {"environment": "relative/path", "platforms": {}})
+    assert "expected an absolute path, found relative/path" in found["msg"]
