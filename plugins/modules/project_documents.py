@@ -11,8 +11,9 @@ short_description: Keep a managed block in each of a project's documents, and wi
 version_added: 0.1.0
 description:
   - Writes one block between markers into each file. The rest of a file stays as it is, to the byte.
-  - The warning not to install FlashInfer is taken out where it stands. It is kept, coded, in a comment at its place, so
-    that O(state=absent) brings it back. A warning of one release of FlashInfer stays.
+  - A sentence that begins with the warning not to install FlashInfer is taken out where it stands. It is kept, coded,
+    in a comment at its place, so that O(state=absent) brings it back. No command, requirement or other sentence goes
+    with it. A warning of one release of FlashInfer stays, and so does what may say more; RV(standing) tells both.
   - O(state=absent) needs nothing but the files themselves.
 options:
   project:
@@ -73,13 +74,23 @@ missing:
   type: list
   elements: str
   sample: [CONTRIBUTING.md]
+standing:
+  description: Lines that may be meant as the warning and stay, each with its file and number.
+  returned: success
+  type: list
+  elements: str
+  sample: ["docs/guides/VM_SETUP_COMPLETE.md:12: Do not install FlashInfer 0.2.5"]
 """
 
 import os
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import managed_blocks
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    document_comments,
+    managed_blocks,
+    withdrawn_warnings,
+)
 
 
 def read(path: str) -> str | None:
@@ -94,7 +105,7 @@ def plan(texts: dict[str, str | None], blocks: dict[str, str], state: str, creat
     """The files that change, with their new text; None removes one."""
     wanted: dict[str, str | None] = {}
     for path, text in texts.items():
-        comment = managed_blocks.comment_of(path)
+        comment = document_comments.comment_of(path)
         if text is None and (state == "absent" or not create):
             continue
         try:
@@ -102,11 +113,21 @@ def plan(texts: dict[str, str | None], blocks: dict[str, str], state: str, creat
                 new: str | None = managed_blocks.documented(text, blocks[path], comment)
             else:
                 new = managed_blocks.undocumented(text or "", comment)
-        except managed_blocks.Spoilt as spoilt:
-            raise managed_blocks.Spoilt(f"{path}: {spoilt}") from spoilt
+        except document_comments.Spoilt as spoilt:
+            raise document_comments.Spoilt(f"{path}: {spoilt}") from spoilt
         if new != text:
             wanted[path] = new
     return wanted
+
+
+def standing(texts: dict[str, str | None]) -> list[str]:
+    """What is left in the texts that may be meant as the warning."""
+    found = []
+    for path, text in texts.items():
+        comment = document_comments.comment_of(path)
+        own = managed_blocks.extent(text or "", comment)
+        found += [f"{path}:{line}: {words}" for line, words in withdrawn_warnings.standing(text or "", comment, own)]
+    return found
 
 
 def write(module: AnsibleModule, project: str, path: str, text: str | None) -> None:
@@ -154,7 +175,7 @@ def main() -> None:
         if not module.check_mode:
             for path, text in changes.items():
                 write(module, project, path, text)
-    except managed_blocks.Spoilt as spoilt:
+    except document_comments.Spoilt as spoilt:
         module.fail_json(msg=f"{spoilt}. Nothing was written")
     except OSError as error:
         module.fail_json(msg=f"cannot write into {project}: {error.strerror} ({error.filename})")
@@ -162,6 +183,7 @@ def main() -> None:
         changed=bool(changes),
         written=sorted(changes),
         missing=[path for path in missing if path not in changes],
+        standing=standing({**texts, **changes}) if module.params["state"] == "present" else [],
         diff=[
             {"before_header": path, "after_header": path, "before": texts[path] or "", "after": text or ""}
             for path, text in sorted(changes.items())

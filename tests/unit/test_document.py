@@ -99,6 +99,8 @@ def test_once_a_diff_then_none_and_one_command_brings_all_back(site):
     printed = site.run()
     assert "+flashinfer-python==0.3.1" in looked and "+flashinfer-python==0.3.1" in printed
     assert "-2. **DO NOT install FlashInfer.**" in printed
+    told = "left standing, look whether it is true: docs/guides/VM_SETUP_COMPLETE.md:21: Do not install FlashInfer 0.2"
+    assert told in " ".join(looked.split()) and told in " ".join(printed.split())
     after = contents(site.project)
     assert sorted(name for name in after if after[name] != before[name]) == FILES
     again = site.run()
@@ -116,6 +118,8 @@ def test_what_the_files_say(site):
     guide = texts["docs/guides/VM_SETUP_COMPLETE.md"]
     assert "DO NOT install FlashInfer" not in guide and "# DO NOT install flashinfer here!" not in guide
     assert "Do not install FlashInfer 0.2.5" in guide
+    assert "The wheel that the README names pulls PyTorch down to 2.4\n   and the pipeline breaks." in guide
+    assert texts["requirements.txt"].startswith("torch==2.8.0  # ocrfleet.gpu_stack withdrew")
     assert "3. `pip install" in guide and "## Expectations" in guide
     assert "- CUDA is available: no b GPU /b here" in guide
     assert "rollback" in guide

@@ -1,0 +1,297 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Withdraw the warning not to install FlashInfer from a text, and bring it back to the byte.
+
+What goes is a sentence that begins with the warning, and nothing that stands beside it: no command, no requirement, no
+other sentence. It is kept, base64-coded, in a comment where it stood. The mark of a list item or of a quotation goes
+with a sentence that was all of it; a heading goes with its one paragraph, or stays. Whatever could be more than the
+warning stays, and `standing` tells it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.document_comments import (
+    HASH,
+    MARKDOWN,
+    NAME,
+    Comment,
+    Spoilt,
+)
+
+_GAP = r"[\s>*_`'\"]+"
+_VERSION = r"(?:-python|\s+wheel)?[\s`*_('\"=<>~!-]{0,4}v?\d+\.\d"
+# A warning of one release ("do not install FlashInfer 0.2.5"), or of one way, stays true, and stays.
+_WARNING = re.compile(
+    rf"(?<![a-z0-9])(?:do{_GAP}not|don['’]t|never)(?:{_GAP}ever)?(?:{_GAP}pip)?{_GAP}install(?:{_GAP}the)?{_GAP}flashinfer"
+    rf"(?![a-z]|{_VERSION}|(?:\S*\s+)(?:before|without|unless)\b)",
+    re.IGNORECASE,
+)
+# Whatever may be meant as one.
+_ANY = re.compile(
+    r"(?:\bnot|n['’]t|\bnever|\bavoid)\b[^.!?;]{0,60}\binstall\w*\b[^.!?;]{0,40}flashinfer", re.IGNORECASE
+)
+# What may stand before the warning in its sentence: marks and labels, but no quotation mark.
+_MARKS = r"(?:[^\w\"'“‘«`]|_)*"
+_LABELS = re.compile(
+    rf"{_MARKS}(?:(?:warning|important|caution|note|danger|attention|please)\b{_MARKS})*", re.IGNORECASE
+)
+# What may not stand behind it: a command, a requirement, or a line that could be a sentence of its own.
+_COMMAND = re.compile(r"\binstall|==|`[^`]+`", re.IGNORECASE)
+_OTHER_LINE = re.compile(r"\n[\s>]*[A-Z]")
+_SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)[.!?;]+[*_)\]\"'”’`]*(?=\s|\Z)|(?: {2}|\\)(?=\r?\n)")
+_CLOSING = re.compile(r"[*_)\]]+\Z")
+
+_KEPT = f"{NAME} withdrew a warning here, and keeps it for the way back: "
+# A comment that begins a line makes HTML of all that line. Behind an empty tag it is a part of its paragraph.
+_INLINE = "<span></span>"
+
+_QUOTED = r"[ \t]*(?:>[ \t]*)*"
+_FENCE = re.compile(r"[\s>]*(?:(?:[-*+]|\d+[.)])[ \t]+)?(`{3,}|~{3,})")
+_HEADING = re.compile(r"(#{1,6})[ \t]+(?=\S)")
+_UNDERLINE = re.compile(r"[ ]{0,3}(=+|-+)\s*\Z")
+_ITEM = re.compile(rf"{_QUOTED}(?P<mark>(?:[-*+]|\d+[.)])[ \t]+(?:\[[ xX]\][ \t]+)?)")
+_CELL_END = re.compile(r"(?<!\\)\|")
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A stretch of a text that is read by itself, by its offsets."""
+
+    start: int
+    end: int
+    whole: int  # where its mark begins, which goes when nothing is left of it
+    fixed: bool = False  # nothing is taken out of it
+    code: bool = False
+    section: int = 0  # of a heading: where that ends which goes with it
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """A text by lines, and what each of them is."""
+
+    text: str
+    lines: list[str]
+    starts: list[int]
+    code: list[bool]
+    own: range
+
+    def is_own(self, at: int) -> bool:
+        return self.starts[at] in self.own
+
+    def is_blank(self, at: int) -> bool:
+        return not self.lines[at].strip(" \t\r\n>")
+
+    def end(self, at: int) -> int:
+        """Where the line's text ends, before its line end."""
+        return self.starts[at] + len(self.lines[at].rstrip("\r\n"))
+
+    def continues(self, at: int) -> bool:
+        """Whether the line belongs to the paragraph before it."""
+        return at < len(self.lines) and not (
+            self.is_own(at)
+            or self.is_blank(at)
+            or self.code[at]
+            or _HEADING.match(self.lines[at])
+            or _ITEM.match(self.lines[at])
+            or _CELL_END.search(self.lines[at])
+        )
+
+
+def _fenced(lines: list[str]) -> list[bool]:
+    """Which lines are code: those between fences, and comments that are indented as code."""
+    fence, result = "", []
+    for line in lines:
+        found = _FENCE.match(line)
+        result.append(bool(fence or found) or bool(re.match(r"(?: {4}|\t)\s*#", line)))
+        if found and not fence:
+            fence = found[1]
+        elif found and found[1].startswith(fence) and not line[found.end() :].strip():
+            fence = ""
+    return result
+
+
+def _read(text: str, comment: Comment, own: range) -> _Lines:
+    lines = re.findall(r"[^\n]*\n|[^\n]+", text)
+    code = _fenced(lines) if comment is MARKDOWN else [True] * len(lines)
+    return _Lines(text, lines, [0, *itertools.accumulate(map(len, lines))], code, own)
+
+
+def _of_code(read: _Lines, at: int) -> Iterator[_Piece]:
+    """The code of a line, and its remark."""
+    start, line = read.starts[at], read.lines[at]
+    for found in re.finditer(r"(?:(?<=\s)|^)#+[ \t]*", line):
+        before = line[: found.start()]
+        if before.count('"') % 2 == 0 and before.count("'") % 2 == 0:
+            yield _Piece(start, start + found.start(), start, fixed=True)
+            yield _Piece(start + found.end(), read.end(at), start + found.start(), code=True)
+            return
+    yield _Piece(start, read.end(at), start, fixed=True)
+
+
+def _cells(read: _Lines, at: int) -> Iterator[_Piece]:
+    start = read.starts[at]
+    for border in [*(read.starts[at] + found.start() for found in _CELL_END.finditer(read.lines[at])), read.end(at)]:
+        content = read.text[start:border]
+        inner = start + len(content) - len(content.lstrip())
+        yield _Piece(inner, inner + len(content.strip()), inner)
+        start = border + 1
+
+
+def _heading(read: _Lines, at: int, heading: re.Match) -> _Piece:
+    """A heading and the end of its one paragraph. One that has more below it is fixed."""
+    last, following = at, _after_blanks(read, at + 1)
+    while read.continues(following):
+        last, following = following, following + 1
+    following = _after_blanks(read, following)
+    start, ends = read.starts[at], following == len(read.lines) or read.is_own(following)
+    if not ends and not read.code[following]:
+        other = _HEADING.match(read.lines[following])
+        ends = bool(other) and len(other[1]) <= len(heading[1])
+    return _Piece(start + heading.end(), read.end(at), start, fixed=not ends, section=read.end(last))
+
+
+def _after_blanks(read: _Lines, at: int) -> int:
+    while at < len(read.lines) and read.is_blank(at) and not read.is_own(at):
+        at += 1
+    return at
+
+
+def _paragraph(read: _Lines, at: int, end: int) -> _Piece:
+    start, line = read.starts[at], read.lines[at]
+    item = _ITEM.match(line)
+    quoted = re.match(_QUOTED, line)
+    mark = start + (item.end() if item else quoted.end() if quoted else 0)
+    whole = start + item.start("mark") if item else start + len(line) - len(line.lstrip())
+    below = next((read.lines[number] for number in range(end, len(read.lines)) if not read.is_blank(number)), "")
+    if item and len(below) - len(below.lstrip()) > item.start("mark"):
+        whole = mark  # what is below the item needs its mark
+    # A line underlined is a heading.
+    fixed = any(_UNDERLINE.match(read.lines[number]) for number in range(at + 1, end))
+    return _Piece(mark, read.end(end - 1), whole, fixed=fixed)
+
+
+def _pieces(read: _Lines) -> Iterator[_Piece]:
+    at = 0
+    while at < len(read.lines):
+        following = at + 1
+        if read.is_own(at) or read.is_blank(at):
+            pass
+        elif read.code[at]:
+            yield from _of_code(read, at)
+        elif heading := _HEADING.match(read.lines[at]):
+            yield _heading(read, at, heading)
+        elif _CELL_END.search(read.lines[at]):
+            yield from _cells(read, at)
+        else:
+            while read.continues(following):
+                following += 1
+            yield _paragraph(read, at, following)
+        at = following
+
+
+def _sentence(content: str, warning: re.Match) -> tuple[int, int] | None:
+    """The sentence that begins with the warning; None where it may say more than that."""
+    before = [found.end() for found in _SENTENCE_END.finditer(content, 0, warning.start())]
+    start = before[-1] if before else 0
+    start += len(content[start:]) - len(content[start:].lstrip())
+    if not _LABELS.fullmatch(content, start, warning.start()):
+        return None
+    # A label on a line of its own may belong to more than this sentence.
+    start = max([start, *(found.end() for found in re.finditer(r"\n[\s>]*", content[: warning.start()]))])
+    ending = _SENTENCE_END.search(content, warning.end())
+    end = ending.end() if ending else len(content)
+    if ending and not ending[0].strip("\\ "):
+        end = ending.start()  # a break of the line stays with the line
+    if _COMMAND.search(content, warning.end(), end) or _OTHER_LINE.search(content, warning.end(), end):
+        return None
+    if not _balanced(content[start:end]):
+        word = re.search(r"[^\W_]", content[start:end])
+        start += word.start() if word else 0
+        end -= len(content[start:end]) - len(_CLOSING.sub("", content[start:end]))
+    return (start, end) if _balanced(content[start:end]) else None
+
+
+def _balanced(text: str) -> bool:
+    """Whether emphasis and brackets that are opened in the text are closed in it."""
+    marks = all(text.count(mark) % 2 == 0 for mark in ("**", "*", "_"))
+    return marks and text.count("(") == text.count(")") and text.count("[") == text.count("]")
+
+
+def _hidden(text: str, start: int, end: int) -> bool:
+    """Whether the stretch is, or has to do with, a comment in Markdown."""
+    return text.rfind("<!--", 0, end) > text.rfind("-->", 0, start) or "-->" in text[start:end]
+
+
+def _edits(read: _Lines, piece: _Piece) -> Iterator[tuple[int, int, str]]:
+    """What is to be replaced in a piece: from, to, by what."""
+    content = read.text[piece.start : piece.end]
+    found = [_sentence(content, warning) for warning in _WARNING.finditer(content)] if not piece.fixed else []
+    taken = sorted({span for span in found if span})
+    if not taken:
+        return
+    left = content
+    for start, end in reversed(taken):
+        left = left[:start] + left[end:]
+    whole = _LABELS.fullmatch(left)
+    if whole:
+        taken = [(0, piece.section - piece.start if piece.section else len(content.rstrip()))]
+    if piece.section and (not whole or _COMMAND.search(read.text, piece.end, piece.section)):
+        return
+    for start, end in taken:
+        begin, finish = piece.start + start, piece.start + end
+        if start == 0 and (whole or piece.code):
+            begin = piece.whole
+        if _hidden(read.text, begin, finish):
+            continue
+        keep = (HASH if piece.code else MARKDOWN)(_KEPT + _coded(read.text[begin:finish]))
+        line = read.text[read.text.rfind("\n", 0, begin) + 1 : begin]
+        begins = re.fullmatch(_QUOTED, line) or _ITEM.fullmatch(line)
+        yield begin, finish, (_INLINE if begins and not whole and not piece.code else "") + keep
+
+
+def _coded(text: str) -> str:
+    return base64.b64encode(text.encode("utf-8", "surrogateescape")).decode()
+
+
+def withdraw(text: str, comment: Comment, own: range = range(0)) -> str:
+    """The text with each warning replaced by a comment that keeps it; `own` are offsets that are left alone."""
+    read = _read(text, comment, own)
+    made, done = "", 0
+    for start, end, keep in (edit for piece in _pieces(read) for edit in _edits(read, piece)):
+        if start >= done:  # else it went with its heading
+            made, done = made + text[done:start] + keep, end
+    return made + text[done:]
+
+
+def standing(text: str, comment: Comment, own: range = range(0)) -> list[tuple[int, str]]:
+    """What may be meant as a warning and stays: the number of its line, and its words."""
+    read = _read(text, comment, own)
+    found = []
+    for piece in _pieces(read):
+        for warning in _ANY.finditer(text, piece.start, piece.end):
+            at = text.count("\n", 0, warning.start())
+            found.append((at + 1, read.lines[at].strip()))
+    return found
+
+
+def bring_back(text: str) -> str:
+    """The text with every withdrawn warning where it stood. Raises Spoilt where one was edited."""
+    for comment, before in ((MARKDOWN, f"(?:{_INLINE})?"), (HASH, "")):
+        note = re.compile(before + comment.find(re.escape(_KEPT) + "(?P<coded>[A-Za-z0-9+/=]*)"))
+        text = note.sub(_decoded, text)
+    return text
+
+
+def _decoded(found: re.Match) -> str:
+    try:
+        return base64.b64decode(found["coded"], validate=True).decode("utf-8", "surrogateescape")
+    except binascii.Error as error:
+        raise Spoilt(f"a withdrawn warning cannot be read, somebody edited {found[0][:60]}…: {error}") from error
