@@ -12,6 +12,8 @@ import math
 import statistics
 from collections.abc import Iterator
 
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import paired
+
 # The level nearest to the operator's work counts, where it was measured.
 ORDER = ("documents", "server", "kernels")
 NARROW = "a higher benchmark_repeats narrows the interval"
@@ -61,8 +63,8 @@ def _misses(name: str, level: dict, min_speedup: float, max_slowdown: float) -> 
     if few or not entries:
         what = f"{few[0].get('pairs', 0)} pairs for {few[0]['name']}" if few else "no comparison"
         yield (
-            f"expected at least 3 pairs a comparison at the level {name}, found {what}; set benchmark_repeats to at "
-            "least 3, and raise benchmark_timeout where it cut them short"
+            f"expected at least {paired.LEAST_PAIRS} pairs a comparison at the level {name}, found {what}; set "
+            f"benchmark_repeats to at least {paired.LEAST_PAIRS}, and raise benchmark_timeout where it cut them short"
         )
         return
     # Together the intervals hold with 95 %, and so does the mean of their ends for the mean of the true ratios.

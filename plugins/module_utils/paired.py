@@ -19,6 +19,9 @@ import functools
 import math
 import statistics
 
+# Over fewer, coarse values agree by chance too often, and then seem to have no spread.
+LEAST_PAIRS = 5
+
 FASTER, SLOWER, EQUAL, TOO_FEW = "faster", "slower", "no difference found", "too few pairs"
 
 
@@ -69,6 +72,15 @@ def summary(values: list[float]) -> dict:
     }
 
 
+def resolution(values: list[float]) -> float:
+    """The smallest step between distinct values, as a logarithm: no finer did the clock tell them apart.
+
+    Values of a fine clock come so close to one another that this is next to nothing beside their spread.
+    """
+    logs = sorted(map(math.log, values))
+    return min((above - below for below, above in zip(logs, logs[1:]) if above - below > 1e-9), default=0.0)
+
+
 def compare(baseline: list[float], candidate: list[float], *, better: str, confidence: float = 0.95) -> dict:
     """The verdict over pairs, `better` being `lower` (times) or `higher` (rates). All values must be above 0."""
     if len(baseline) != len(candidate):
@@ -89,9 +101,11 @@ def compare(baseline: list[float], candidate: list[float], *, better: str, confi
     logs = [math.log(above / below) for above, below in pairs]
     if logs:
         found["speedup"] = math.exp(statistics.fmean(logs))
-    if len(logs) < 3:
+    if len(logs) < LEAST_PAIRS:
         return found
-    reach = student_quantile(confidence, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    # Ratios that agree by chance, since a coarse clock rounds, are no proof of a machine without noise.
+    spread = max(statistics.stdev(logs), resolution([*baseline, *candidate]))
+    reach = student_quantile(confidence, len(logs) - 1) * spread / math.sqrt(len(logs))
     middle = statistics.fmean(logs)
     found["low"], found["high"] = math.exp(middle - reach), math.exp(middle + reach)
     found["verdict"] = FASTER if middle > reach else SLOWER if middle < -reach else EQUAL
@@ -117,7 +131,8 @@ def compare_family(measured: list[dict], confidence: float = 0.95) -> list[dict]
 def sentence(entry: dict) -> str:
     """One comparison in words."""
     if entry.get("verdict") is None:
-        return f"{entry['name']}: not run, {entry.get('reason', 'no reason was told')}"
+        how = "failed" if entry.get("status") == "failed" else "not run"
+        return f"{entry['name']}: {how}, {entry.get('reason', 'no reason was told')}"
     if entry["low"] is None:
         return f"{entry['name']}: {entry['verdict']} ({entry['pairs']})"
     change, low, high = (100 * (entry[name] - 1) for name in ("speedup", "low", "high"))

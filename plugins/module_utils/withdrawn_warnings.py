@@ -154,7 +154,7 @@ def _heading(read: _Lines, at: int, heading: re.Match) -> _Piece:
     start, ends = read.starts[at], following == len(read.lines) or read.is_own(following)
     if not ends and not read.code[following]:
         other = _HEADING.match(read.lines[following])
-        ends = bool(other) and len(other[1]) <= len(heading[1])
+        ends = other is not None and len(other[1]) <= len(heading[1])
     return _Piece(start + heading.end(), read.end(at), start, fixed=not ends, section=read.end(last))
 
 

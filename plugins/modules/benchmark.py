@@ -52,7 +52,7 @@ options:
     elements: int
     default: [1, 2, 4]
   repeats:
-    description: How many pairs are measured at the levels C(documents) and C(server). Below 3 there is no verdict.
+    description: How many pairs are measured at the levels C(documents) and C(server). Below 5 there is no verdict.
     type: int
     default: 5
   server:

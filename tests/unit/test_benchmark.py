@@ -48,7 +48,7 @@ def made(tmp_path: Path, environment: str, baseline: str | None = None, candidat
         "documents": 1,
         "pages": 1,
         "workers": [1],
-        "repeats": 3,
+        "repeats": 5,
         "server": SERVER,
         "stand_in": "",
         "model": "m",

@@ -70,7 +70,7 @@ class Host:
             "benchmark_documents": 1,
             "benchmark_pages": 2,
             "benchmark_workers": [1],
-            "benchmark_repeats": 3,
+            "benchmark_repeats": 5,
             "benchmark_server": "http://127.0.0.1:1/v1",  # nobody listens: the stand-in asks none
             "benchmark_model": "stand-in",
             "benchmark_stand_in": "a fake OlmOCR",

@@ -19,7 +19,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
 
 FAKE = Path(__file__).parent / "fixtures/gpu/fake_olmocr"
 STAGE = staging.Stage(str(Path(sys.executable).parent.parent))
-OPTIONS = {"workers": [1, 2], "repeats": 3, "server": "http://127.0.0.1:1/v1", "model": "m", "timeout": 60}
+OPTIONS = {"workers": [1, 2], "repeats": 5, "server": "http://127.0.0.1:1/v1", "model": "m", "timeout": 60}
 
 
 def env(how: str = "ok", seconds: str = "0.05") -> dict[str, str]:
@@ -79,8 +79,8 @@ def test_both_sides_in_turn_and_what_more_workers_bring(documents):
     sides = {"baseline": (STAGE, env("ok", "0.4")), "candidate": (STAGE, env("ok", "0.2"))}
     entries = paired.compare_family(document_level.measure(sides, {"mine": documents}, OPTIONS))
     assert [(entry["name"], entry["pairs"], entry["verdict"]) for entry in entries] == [
-        ("mine, 1 worker", 3, "faster"),
-        ("mine, 2 workers", 3, "faster"),
+        ("mine, 1 worker", 5, "faster"),
+        ("mine, 2 workers", 5, "faster"),
     ]
     assert all(entry["tokens_per_second"]["candidate"] > entry["tokens_per_second"]["baseline"] for entry in entries)
     rows = document_level.scaling(entries)

@@ -30,7 +30,7 @@ def started(tmp_path: Path, name: str, how: str):
     return server_level.started(variant, str(tmp_path / name), SETTINGS, 60)
 
 
-def measure(baseline, candidate, rounds: int = 4, seconds: float = 60) -> list[dict]:
+def measure(baseline, candidate, rounds: int = 5, seconds: float = 60) -> list[dict]:
     loads = [server_level.Load(1), server_level.Load(2)]
     ends = time.monotonic() + seconds
     return server_level.measure_pair(baseline, candidate, loads, tokens=(10, 5), rounds=rounds, deadline=ends)
@@ -41,8 +41,8 @@ def test_the_faster_engine_is_found(tmp_path):
         judged = paired.compare_family(measure(baseline, candidate))
         about = server_level.described(candidate)
     assert [(entry["name"], entry["pairs"], entry["verdict"]) for entry in judged] == [
-        ("1 request", 4, "faster"),
-        ("2 requests", 4, "faster"),
+        ("1 request", 5, "faster"),
+        ("2 requests", 5, "faster"),
     ]
     assert about["proof"] == ["Using Flash Attention backend on V1 engine."]
     assert about["ready_seconds"] >= 0.2, "the stand-in takes that long to start"
