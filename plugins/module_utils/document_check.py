@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import urllib.error
 from dataclasses import dataclass, field
 
@@ -45,6 +46,23 @@ def models(server: str, timeout: float = 20) -> list[str]:
         raise ValueError(f"the server does not answer at {url}: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{url} is not the model list of an OpenAI-compatible server: {error!r}") from error
+
+
+def _free_port() -> int:
+    """A port that nothing listens at now, on any address: vllm takes all of them."""
+    with socket.socket() as listener:
+        listener.bind(("", 0))
+        return int(listener.getsockname()[1])
+
+
+def model_options(server: str, model: str) -> list[str]:
+    """The pipeline's options for a server, or for a vllm of its own.
+
+    OlmOCR 0.4.2 asks its own vllm at port 30024 where none is given, and takes whoever answers there first: on a host
+    in use that may be production's.
+    """
+    argv = ["--server", server] if server else ["--port", str(_free_port())]
+    return [*argv, "--model", model] if model else argv
 
 
 def _letters(text: str) -> str:
@@ -111,8 +129,7 @@ def convert(
     # Three attempts a page, not eight: a check is to say soon that something is wrong.
     argv = [stage.python, "-m", "olmocr.pipeline", workspace, "--markdown", "--pdfs", document, "--workers", "1"]
     argv += ["--max_page_retries", "3"]
-    argv += ["--server", server] if server else []
-    argv += ["--model", model] if model else []
+    argv += model_options(server, model)
     result: commands.Result = stage.run(argv, timeout=timeout, env=env, cwd=folder)
     how = {"server": server or "vllm on this host", "model": model or "OlmOCR's default"}
     if not server:

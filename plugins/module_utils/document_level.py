@@ -6,11 +6,13 @@
 Three habits of the pipeline would make figures up. It exits 0 when every page failed: only result files count, and a
 page that the model did not read makes the run a failure. It does nothing in a workspace that it has seen: each run
 has a new one. It writes beside the source: it gets copies. What is timed is the time of its workers, from the first
-item of work to the last worker's end, by its own log; imports and a server's start are left out.
+item of work to the last worker's end, by its own log; imports and a server's start are left out. Before the first pair
+of a set each side runs once and is not counted, since the first run finds caches and kernels cold.
 """
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -21,14 +23,17 @@ import tempfile
 import time
 from datetime import datetime
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, document_check
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 
 _STAMP = r"^(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) - .* - INFO - Worker \d+ "
 _BEGUN = re.compile(_STAMP + "processing work item", re.MULTILINE)
+_DONE = re.compile(r" - INFO - Finished TaskGroup for worker on ")
 _ENDED = re.compile(_STAMP + "exiting due to empty queue", re.MULTILINE)
 # The figures and hopes of the procedure by hand (its document PARALLELIZATION), by the number of workers.
 HOPED = {2: "2.3x by hand before; hoped for 2.5 to 2.8x", 4: "3.1x by hand before; hoped for 3.4 to 3.7x"}
+SIDES = ("baseline", "candidate")
+ALONE = "no second worker was at work beside the first"
 
 
 class RunError(Exception):
@@ -44,24 +49,38 @@ def working_seconds(log: str) -> float:
     return max(0.001, (last - first).total_seconds())
 
 
-def judged(workspace: str, documents: list[str]) -> dict:
-    """Pages and tokens by the result files. Raises RunError unless every page of every document was read."""
+def at_once(log: str) -> int:
+    """How many workers were at work beside one another at the most, by the log of OlmOCR 0.4.2."""
+    now = most = 0
+    for line in log.splitlines():
+        now += bool(_BEGUN.match(line)) - bool(_DONE.search(line))
+        most = max(most, now)
+    return most
+
+
+def named_copies(documents: list[str]) -> dict[str, str]:
+    """Each document by the name that its copy gets. Numbered, since two folders may have files of one name."""
+    return {f"{number}-{os.path.basename(document)}": document for number, document in enumerate(documents, 1)}
+
+
+def judged(workspace: str, copies: dict[str, str]) -> dict:
+    """Pages and tokens by the result files. Raises RunError unless every page of every copy was read."""
     found = {}
     for path in glob.glob(os.path.join(glob.escape(workspace), "results", "output_*.jsonl")):
         with open(path, encoding="utf-8") as file:
             for line in filter(str.strip, file):
                 record = json.loads(line)
                 found[os.path.basename(record["metadata"]["Source-File"])] = record
-    lost = sorted(set(map(os.path.basename, documents)) - set(found))
+    lost = [document for copy, document in copies.items() if copy not in found]
     if lost:
-        raise RunError(f"{len(lost)} of {len(documents)} documents gave no text at all: {', '.join(lost[:3])}")
+        raise RunError(f"{len(lost)} of {len(copies)} documents gave no text at all: {', '.join(lost[:3])}")
     totals = {"pages": 0, "failed": 0, "tokens": 0}
-    for record in found.values():
+    for copy, record in found.items():
         totals["pages"] += record["metadata"]["pdf-total-pages"]
         totals["failed"] += record["metadata"]["total-fallback-pages"]
         totals["tokens"] += record["metadata"]["total-output-tokens"]
         if not (record["text"] or "").strip():
-            raise RunError(f"the text of {record['metadata']['Source-File']} is empty")
+            raise RunError(f"the text of {copies.get(copy, copy)} is empty")
     if totals["failed"]:
         raise RunError(f"{totals['failed']} of {totals['pages']} pages were not read by the model")
     return totals
@@ -73,70 +92,74 @@ def run(
     """One run of the pipeline over copies of `documents` in a workspace of its own."""
     folder = tempfile.mkdtemp(prefix="ocrfleet-benchmark-")
     try:
-        copies = []
-        for document in documents:
-            copies.append(os.path.join("pdfs", os.path.basename(document)))
-            os.makedirs(os.path.join(folder, "pdfs"), exist_ok=True)
-            shutil.copyfile(document, os.path.join(folder, copies[-1]))
+        copies = named_copies(documents)
+        os.mkdir(os.path.join(folder, "pdfs"))
+        for copy, document in copies.items():
+            shutil.copyfile(document, os.path.join(folder, "pdfs", copy))
         argv = [stage.python, "-m", "olmocr.pipeline", "workspace", "--markdown", "--workers", str(workers)]
         # One document an item of work, so that there is work for every worker.
         argv += ["--pages_per_group", "1", "--max_page_retries", "3"]
-        argv += ["--server", server] if server else []
-        argv += ["--model", model] if model else []
+        argv += document_check.model_options(server, model)
+        argv += ["--pdfs", *(os.path.join("pdfs", copy) for copy in copies)]
         result: commands.Result = stage.run(
-            [*argv, "--pdfs", *copies], timeout=timeout, env={"PYTHONDONTWRITEBYTECODE": "1", **env}, cwd=folder
+            argv, timeout=timeout, env={"PYTHONDONTWRITEBYTECODE": "1", **env}, cwd=folder
         )
         if not result.ok:
             raise RunError(result.outcome(lines=3))
-        totals = judged(os.path.join(folder, "workspace"), documents)
-        seconds = working_seconds(result.stderr + result.stdout)
+        totals = judged(os.path.join(folder, "workspace"), copies)
+        log = result.stderr + result.stdout
+        seconds = working_seconds(log)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     rates = {"pages_per_second": totals["pages"] / seconds, "tokens_per_second": totals["tokens"] / seconds}
-    return {**totals, "seconds": seconds, **rates}
+    return {**totals, "seconds": seconds, "at_once": at_once(log), **rates}
+
+
+def _in_turn(sides: dict, documents: list[str], workers: int, options: dict, order: list[str]) -> dict[str, dict]:
+    """One run of each side. Raises RunError with the side that failed."""
+    pair = {}
+    for side in order:
+        stage, env = sides[side]
+        given = {name: options[name] for name in ("server", "model", "timeout")}
+        try:
+            pair[side] = run(stage, documents, workers=workers, env=env, **given)
+        except RunError as error:
+            raise RunError(f"{side}: {error}") from error
+    return pair
+
+
+def _entry(sides: dict, name: str, documents: list[str], workers: int, options: dict) -> dict:
+    """The pairs of one set and one number of workers, or why there are none."""
+    entry = {
+        "name": f"{name}, {workers} {'worker' if workers == 1 else 'workers'}",
+        "set": name,
+        "workers": workers,
+        "unit": "pages/s",
+        "better": "higher",
+    }
+    orders = [list(SIDES), list(reversed(SIDES))]
+    try:
+        pairs = [_in_turn(sides, documents, workers, options, orders[turn % 2]) for turn in range(options["repeats"])]
+    except RunError as error:
+        return {**entry, "pairs": [], "reason": str(error)}
+    return {
+        **entry,
+        "pairs": [[pair[side]["pages_per_second"] for side in SIDES] for pair in pairs],
+        "tokens_per_second": {
+            side: statistics.median(pair[side]["tokens_per_second"] for pair in pairs) for side in SIDES
+        },
+        "at_once": max(pair[side]["at_once"] for pair in pairs for side in SIDES),
+    }
 
 
 def measure(sides: dict[str, tuple[Stage, dict]], sets: dict[str, list[str]], options: dict) -> list[dict]:
     """Comparisons by set and number of workers. `sides` has `baseline` and `candidate`, each with its variables."""
     entries = []
     for name, documents in sets.items():
-        for workers in options["workers"]:
-            plural = "worker" if workers == 1 else "workers"
-            entry: dict = {
-                "name": f"{name}, {workers} {plural}",
-                "set": name,
-                "workers": workers,
-                "unit": "pages/s",
-                "better": "higher",
-                "pairs": [],
-                "tokens_per_second": [],
-            }
-            try:
-                for turn in range(options["repeats"]):
-                    pair = {}
-                    for side in list(sides) if turn % 2 == 0 else reversed(list(sides)):
-                        stage, env = sides[side]
-                        pair[side] = run(
-                            stage,
-                            documents,
-                            workers=workers,
-                            server=options["server"],
-                            model=options["model"],
-                            env=env,
-                            timeout=options["timeout"],
-                        )
-                    entry["pairs"].append([pair[side]["pages_per_second"] for side in ("baseline", "candidate")])
-                    entry["tokens_per_second"].append(
-                        [pair[side]["tokens_per_second"] for side in ("baseline", "candidate")]
-                    )
-                entry["tokens_per_second"] = {
-                    side: statistics.median(pair[position] for pair in entry["tokens_per_second"])
-                    for position, side in enumerate(("baseline", "candidate"))
-                }
-            except RunError as error:
-                entry.pop("tokens_per_second")
-                entry.update(pairs=[], reason=f"{side}: {error}")
-            entries.append(entry)
+        # Where this fails, so does the first pair, which says why.
+        with contextlib.suppress(RunError):
+            _in_turn(sides, documents, options["workers"][0], options, list(SIDES))
+        entries += [_entry(sides, name, documents, workers, options) for workers in options["workers"]]
     return entries
 
 
@@ -148,6 +171,7 @@ def scaling(judged_entries: list[dict]) -> list[dict]:
             "set": entry["set"],
             "workers": entry["workers"],
             "hoped": HOPED.get(entry["workers"], ""),
+            "note": "" if entry["at_once"] > 1 else ALONE,
             **{side: entry[side]["median"] / alone[entry["set"]][side]["median"] for side in ("baseline", "candidate")},
         }
         for entry in judged_entries

@@ -83,12 +83,12 @@ def fake_documents(monkeypatch: pytest.MonkeyPatch, *lines: object) -> None:
         workspace = Path(documents[0]).parent / "workspace"
         (workspace / "results").mkdir(parents=True, exist_ok=True)
         (workspace / "results/output_0.jsonl").write_text("\n".join(map(str, lines)))
-        return document_level.judged(str(workspace), documents)
+        return document_level.judged(str(workspace), document_level.named_copies(documents))
 
     monkeypatch.setattr(document_level, "run", run)
 
 
-@pytest.mark.parametrize("line", ["{", "{}", "[]", json.dumps({"metadata": {"Source-File": "scanned-0.pdf"}})])
+@pytest.mark.parametrize("line", ["{", "{}", "[]", json.dumps({"metadata": {"Source-File": "1-scanned-0.pdf"}})])
 def test_a_broken_result_file_is_a_failure(tmp_path, trees, monkeypatch, line):
     fake_documents(monkeypatch, line)
     found = made(tmp_path, trees["with"], baseline=trees["without"]).run("documents")
@@ -100,7 +100,7 @@ def test_a_side_that_cannot_read_a_page_fails_the_level(tmp_path, trees, monkeyp
     def run(stage, documents, **_options):
         if stage.tree == trees["with"]:
             raise document_level.RunError("8 of 8 pages were not read by the model")
-        return {"pages_per_second": 1.0, "tokens_per_second": 9.0}
+        return {"pages_per_second": 1.0, "tokens_per_second": 9.0, "at_once": 1}
 
     monkeypatch.setattr(document_level, "run", run)
     found = made(tmp_path, trees["with"], baseline=trees["without"]).run("documents")
@@ -110,7 +110,7 @@ def test_a_side_that_cannot_read_a_page_fails_the_level(tmp_path, trees, monkeyp
 
 
 def test_a_level_says_when_and_on_what_it_was_measured(tmp_path, trees, monkeypatch):
-    rate = {"pages_per_second": 1.0, "tokens_per_second": 9.0}
+    rate = {"pages_per_second": 1.0, "tokens_per_second": 9.0, "at_once": 1}
     monkeypatch.setattr(document_level, "run", lambda *_arguments, **_options: rate)
     found = made(tmp_path, trees["with"], baseline=trees["without"]).run("documents")
     assert (found["status"], found["server"]) == ("measured", SERVER)

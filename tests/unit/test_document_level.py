@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -48,7 +50,7 @@ def test_pages_are_counted_over_the_time_of_the_workers(documents):
     ("how", "told"),
     [
         ("all-failed", "2 of 2 documents gave no text at all"),  # the pipeline exits 0 all the same
-        ("one-lost", "1 of 2 documents gave no text at all: digital-0.pdf"),
+        ("one-lost", "1 of 2 documents gave no text at all: /.*/source/digital-0.pdf"),
         ("one-page", "2 of 4 pages were not read by the model"),
         ("empty", "is empty"),
         ("crash", "ended with exit code 3"),
@@ -73,6 +75,76 @@ def test_the_folder_of_the_source_stays_as_it_is(documents):
     before = sorted(folder.iterdir())
     run(documents)
     assert sorted(folder.iterdir()) == before
+
+
+def test_two_documents_of_one_name_are_two(tmp_path):
+    """By hand both went into one copy, and half of the work was measured."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    found = [made_documents.make(str(tmp_path / folder), "digital", 1, 2)[0] for folder in ("a", "b")]
+    assert [Path(path).name for path in found] == ["digital-0.pdf"] * 2
+    assert run(found)["pages"] == 4
+    with pytest.raises(document_level.RunError, match="1 of 2 documents gave no text at all: /.*/a/digital-0.pdf"):
+        run(found, "one-lost")
+
+
+@dataclass(frozen=True)
+class Watched(staging.Stage):
+    """A stage that keeps what it ran."""
+
+    ran: list = field(default_factory=list)
+
+    def run(self, argv, **options):
+        self.ran.append((argv, (options["env"] or {}).get("SIDE")))
+        return super().run(argv, **options)
+
+
+def test_a_vllm_of_its_own_has_a_port_of_its_own(documents):
+    """The pipeline's own default may be production's, which would answer."""
+    stage = Watched(STAGE.environment)
+    for _run in range(2):
+        document_level.run(stage, documents, workers=1, server="", model="", env=env(), timeout=60)
+    ports = [argv[argv.index("--port") + 1] for argv, _side in stage.ran]
+    assert "30024" not in ports and ports[0] != ports[1]
+    with socket.socket() as listener:
+        listener.bind(("", int(ports[0])))
+    document_level.run(stage, documents, workers=1, server="http://h/v1", model="m", env=env(), timeout=60)
+    assert "--port" not in stage.ran[-1][0]
+
+
+def test_each_set_begins_with_a_run_of_either_side_that_does_not_count(documents):
+    stage = Watched(STAGE.environment)
+    sides = {side: (stage, {**env(), "SIDE": side}) for side in ("baseline", "candidate")}
+    options = {**OPTIONS, "workers": [2, 4], "repeats": 3}
+    entries = document_level.measure(sides, {"mine": documents, "yours": documents}, options)
+    assert [len(entry["pairs"]) for entry in entries] == [3, 3, 3, 3]
+    there, back = ["baseline", "candidate"], ["candidate", "baseline"]
+    assert [side for _argv, side in stage.ran] == 2 * [*there, *2 * [*there, *back, *there]]
+
+
+STARTS = "2026-11-25 01:02:03,004 - olmocr.pipeline - INFO - Worker {} processing work item {}\n"
+ENDS = "2026-11-25 01:02:03,004 - olmocr.pipeline - INFO - Finished TaskGroup for worker on {}\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "most"),
+    [
+        ("", 0),
+        (STARTS.format(0, "a") + ENDS.format("a") + STARTS.format(1, "b") + ENDS.format("b"), 1),
+        (STARTS.format(0, "a") + STARTS.format(1, "b") + ENDS.format("a") + ENDS.format("b"), 2),
+    ],
+)
+def test_workers_beside_one_another_are_counted(log, most):
+    assert document_level.at_once(log) == most
+
+
+@pytest.mark.parametrize(("at_once", "note"), [(1, "no second worker was at work beside the first"), (2, "")])
+def test_more_workers_that_were_none_are_told(at_once, note):
+    entries = [
+        {"set": "a", "workers": workers, "at_once": at_once, "baseline": {"median": 1}, "candidate": {"median": 1}}
+        for workers in (1, 2)
+    ]
+    assert [row["note"] for row in document_level.scaling(entries)] == [note]
 
 
 def test_both_sides_in_turn_and_what_more_workers_bring(documents):

@@ -128,7 +128,7 @@ def test_the_page_says_it_all_and_needs_no_network(written: tuple[Path, str]) ->
         "2026-11-23T23:42:00Z, after 80.5 s",
         "missed Asked for: a mean speed-up of at least 1.05, no comparison slower by more than 2.0 %.",
         "expected the level documents to be measured",
-        "digital, 4 workers2.96x3.04x3.1x by hand before",
+        "digital, 4 workers2.96x3.04x3.1x by hand before; no second worker was at work",
     ):
         assert text in page.text
 
