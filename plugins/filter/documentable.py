@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
+import yaml
 from ansible.errors import AnsibleFilterError
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, paired, torch_values
 
 DOCUMENTATION = r"""
 name: documentable
@@ -16,7 +19,8 @@ short_description: Take from evidence what may be written into the operator's do
 version_added: 0.1.0
 author: The ocrfleet.gpu_stack contributors (@ocrfleet)
 description:
-  - Refuses evidence that is missing, is not that of a verified run, or names no FlashInfer.
+  - Refuses evidence that is missing, is not that of a verified run, names no FlashInfer or no known method, or has a
+    package among the added ones that no method may touch.
   - What hosts say is data. Texts lose everything that is syntax in Markdown, and a package must look like one.
 positional: _input
 options:
@@ -45,6 +49,11 @@ _value:
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]*")
 PACKAGES = ("flashinfer-python", "flashinfer-cubin", "flashinfer-jit-cache")
+# What every baseline has, so no method can have added it. The patterns of the libraries are left out: FlashInfer itself
+# brings some of nvidia-* and cuda-*.
+PROTECTED = {"olmocr", "vllm", *(name for name in torch_values.FAMILY if "*" not in name)}
+LEVELS = ("documents", "server", "kernels")
+_SPECS = Path(__file__).parents[2] / "roles/flashinfer/meta/argument_specs.yml"
 
 
 def plain(value: object) -> str:
@@ -59,40 +68,80 @@ def _packages(evidence: dict) -> list[str]:
     for name, version in added.items():
         if not _NAME.fullmatch(name) or not _VERSION.fullmatch(version):
             raise AnsibleFilterError(f"expected a package with its version, found {name!r} {version!r} in the evidence")
+        if distributions.canonical(name) in PROTECTED:
+            raise AnsibleFilterError(
+                f"expected packages that came with FlashInfer, found {name} {version} among those of the evidence, "
+                "which no method may touch. Nothing was touched"
+            )
     own = [name for name in PACKAGES if name in added]
     return [f"{name}=={added[name]}" for name in [*own, *sorted(set(added) - set(own))]]
+
+
+def _method(said: str) -> str:
+    """The method that led to what is there; one that the role flashinfer has."""
+    choices = yaml.safe_load(_SPECS.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]["fi_method"][
+        "choices"
+    ]
+    method = said.removeprefix("auto: ")
+    if method not in choices:
+        raise AnsibleFilterError(
+            f"expected a method ({', '.join(choices)}), found {plain(said)!r} in the evidence. Nothing was touched"
+        )
+    return method
+
+
+def _without_figures(found: dict) -> str:
+    """Why a comparison, or a level, has none."""
+    how = "failed" if found.get("status") == "failed" else "not run"
+    return f"{how}: {plain(found.get('reason') or 'no reason was told')}"
+
+
+def _row(name: str, entry: dict) -> dict:
+    row = {"level": name, "what": plain(entry["name"])}
+    if entry.get("verdict") is None:
+        return {**row, "text": _without_figures(entry)}
+    before, after = (f"{entry[side]['median']:.4g} {plain(entry['unit'])}" for side in ("baseline", "candidate"))
+    figures = f"{entry['speedup']:.2f}x"
+    if entry.get("low") is not None:
+        figures += f" ({entry['low']:.2f} to {entry['high']:.2f})"
+    return {**row, "before": before, "after": after, "speedup": figures, "verdict": plain(entry["verdict"])}
+
+
+def _of_level(name: str, level: dict) -> list[dict]:
+    rows = [_row(name, entry) for entry in level.get("comparisons") or []]
+    # What failed beside the comparisons, such as a wrong result, is told as well.
+    if not rows or (level.get("status") == "failed" and not any("text" in row for row in rows)):
+        rows.append({"level": name, "what": "all of it", "text": _without_figures(level)})
+    return rows
 
 
 def _measured(evidence: dict) -> dict:
     """What the benchmark found, as rows; without one, the reason."""
     benchmark = evidence.get("benchmark") or {}
-    rows = []
-    for name in ("documents", "server", "kernels"):
-        level = benchmark.get(name) or {"status": "not_run", "reason": "playbooks/benchmark.yml has not been run"}
-        for entry in level.get("comparisons") or []:
-            if entry.get("verdict") is None:
-                rows.append({"level": name, "what": plain(entry["name"]), "text": f"not run: {plain(entry['reason'])}"})
-                continue
-            sides = [f"{entry[side]['median']:.4g} {plain(entry['unit'])}" for side in ("baseline", "candidate")]
-            figures = f"{entry['speedup']:.2f}x"
-            if entry.get("low") is not None:
-                figures += f" ({entry['low']:.2f} to {entry['high']:.2f})"
-            row = {
-                "level": name,
-                "what": plain(entry["name"]),
-                "before": sides[0],
-                "after": sides[1],
-                "speedup": figures,
-            }
-            rows.append({**row, "verdict": plain(entry["verdict"])})
-        if not level.get("comparisons"):
-            rows.append({"level": name, "what": "all of it", "text": f"not run: {plain(level.get('reason', ''))}"})
-    scaling = (benchmark.get("documents") or {}).get("scaling") or []
+    waiting = {"status": "not_run", "reason": "playbooks/benchmark.yml has not been run"}
+    levels: dict[str, dict] = {name: benchmark.get(name) or waiting for name in LEVELS}
+    rows = {name: _of_level(name, level) for name, level in levels.items()}
+    documents = levels["documents"]
+    # Read by a server, pages say nothing of this environment's FlashInfer.
+    telling = [name for name, level in levels.items() if not level.get("stand_in") and not level.get("server")]
     return {
-        "rows": rows,
-        "scaling": [{**row, "hoped": plain(row.get("hoped", ""))} for row in scaling],
-        "stand_in": plain((benchmark.get("documents") or {}).get("stand_in") or ""),
-        "measured": any("verdict" in row for row in rows),
+        "rows": [row for name in LEVELS for row in rows[name]],
+        "scaling": [
+            {
+                "workers": int(row["workers"]),
+                **{side: float(row[side]) for side in ("baseline", "candidate")},
+                "note": "; ".join(plain(row[name]) for name in ("hoped", "note") if row.get(name)),
+            }
+            for row in documents.get("scaling") or []
+        ],
+        "stand_in": plain(documents.get("stand_in") or ""),
+        "by_a_server": bool(documents.get("server")),
+        "when": ", ".join(
+            f"{name} on {plain(level['finished'])[:10]}"
+            for name, level in levels.items()
+            if level.get("finished") and level.get("status") != "not_run"
+        ),
+        "measured": any(row.get("verdict", paired.TOO_FEW) != paired.TOO_FEW for name in telling for row in rows[name]),
     }
 
 
@@ -118,13 +167,20 @@ def documentable(text: str, path: str) -> dict:
         raise AnsibleFilterError(f"{path} holds failed checks ({', '.join(map(plain, failed))}); nothing was touched")
     if method == "none" or not (evidence.get("versions") or {}).get("flashinfer"):
         raise AnsibleFilterError(f"{path} is evidence of a run without FlashInfer: there is nothing to document")
+    try:
+        return _values(evidence, method)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise AnsibleFilterError(f"{path} is no evidence of this collection: {error!r}. Nothing was touched") from error
+
+
+def _values(evidence: dict, method: str) -> dict:
     checks = [
         {name: plain(check.get(name) or "") for name in ("title", "status", "reason")}
         for check in evidence.get("checks") or []
     ]
     return {
         "host": plain(evidence.get("host") or "unknown"),
-        "method": plain(method),
+        "method": _method(method),
         "date": plain(evidence.get("finished") or "")[:10],
         "environment": plain((evidence.get("environment") or {}).get("path") or ""),
         "gpus": plain((evidence.get("environment") or {}).get("GPUs") or "none"),

