@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import paired
@@ -37,10 +38,13 @@ _value:
   type: str
 """
 
+# Whatever is not a Char of XML 1.0; a carriage return is one, and a line end to none who reads it.
+_NOT_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
 
 def _clean(value: object) -> str:
-    """XML has no room for control characters, not even escaped."""
-    return "".join(sign if sign in "\n\t" or ord(sign) >= 32 else " " for sign in str(value))
+    """XML has no room for control characters, lone surrogates and U+FFFE, not even escaped."""
+    return _NOT_XML.sub(" ", str(value))
 
 
 def _case(suite: ElementTree.Element, host: str, name: object, status: str, reason: object, **about: str) -> None:

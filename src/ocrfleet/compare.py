@@ -53,19 +53,26 @@ def _facts(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"package: {row['name']}", f"{row['before']} -> {row['after']}"
     for check in evidence.get("checks") or []:
         yield f"check: {check['title']}", one_line(f"{check['status']} {check.get('reason') or ''}", 500)
+    for level, measured in (evidence.get("benchmark") or {}).items():
+        yield f"benchmark: {level}", one_line(f"{measured.get('status')} {measured.get('reason') or ''}", 500)
+        if measured.get("stand_in"):
+            yield f"benchmark: {level}, stand-in", one_line(measured["stand_in"], 500)
 
 
 def _figures(evidence: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for level, measured in (evidence.get("benchmark") or {}).items():
-        for row in measured["comparisons"]:
+        for row in measured.get("comparisons") or []:
             if row.get("speedup") is not None:
-                yield f"{level}: {row['name']}", {key: row.get(key) for key in ("speedup", "low", "high", "verdict")}
+                figure = {key: row.get(key) for key in ("speedup", "low", "high", "verdict")}
+                yield f"{level}: {row['name']}", {**figure, "stand_in": measured.get("stand_in") or ""}
 
 
 def _moved(first: dict[str, Any] | None, second: dict[str, Any] | None) -> str:
     """What two intervals of a speed-up say of each other; the runs are no pair, so overlapping ones say nothing."""
     if not first or not second:
         return "measured in one run only"
+    if first["stand_in"] != second["stand_in"]:
+        return "not comparable: another stand-in"
     if None in (first["low"], first["high"], second["low"], second["high"]):
         return "no interval"
     if second["low"] > first["high"]:

@@ -245,4 +245,7 @@ def test_junit_of_a_level_that_was_not_run_and_of_a_gate_that_was_met() -> None:
 
 
 def test_junit_escapes_what_xml_cannot_hold() -> None:
-    ElementTree.fromstring(junit({"host": "a\x00<", "checks": [], "failure": "\x1b[31m&"}))  # noqa: S314
+    hostile = "\x1b[31m&\ufffe\uffff\ud800\udfff\U0001f600"
+    text = junit({"host": "a\x00<", "checks": [], "failure": hostile})
+    read = ElementTree.fromstring(text.encode("utf-8"))  # noqa: S314
+    assert [failure.get("message") for failure in read.iter("failure")] == [" [31m&    \U0001f600"]

@@ -93,6 +93,27 @@ def test_speedups_are_told_apart_only_where_their_intervals_do_not_meet(
     assert [row["moved"] for row in compared(capsys, *runs)["speedups"]] == [moved]
 
 
+def test_figures_of_another_stand_in_have_not_moved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    levels = [
+        {"documents": {"status": "measured", "comparisons": [figure("pages/s", *limits)], "stand_in": stand_in}}
+        for limits, stand_in in (((0.9, 1.0), "a stand-in server"), ((1.1, 1.2), ""))
+    ]
+    data = compared(capsys, *(run(tmp_path / str(number), benchmark=found) for number, found in enumerate(levels)))
+    assert [row["moved"] for row in data["speedups"]] == ["not comparable: another stand-in"]
+    assert data["differences"] == [
+        {"what": "benchmark: documents, stand-in", "first": "a stand-in server", "second": ""}
+    ]
+
+
+def test_a_level_that_failed_is_a_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    failed = {"kernels": {"status": "failed", "reason": "decode: a wrong result", "comparisons": []}}
+    measured = {"kernels": {"status": "measured", "reason": ""}}
+    data = compared(capsys, run(tmp_path / "a", benchmark=failed), run(tmp_path / "b", benchmark=measured))
+    assert data["differences"] == [
+        {"what": "benchmark: kernels", "first": "failed decode: a wrong result", "second": "measured"}
+    ]
+
+
 def test_what_only_one_run_measured_is_told_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
