@@ -127,7 +127,7 @@ def test_a_hosts_page(host_page, width, tmp_path):
     seen = browse(page, name, width, tmp_path)
     assert seen["width"] == WIDTHS[width]
     assert seen["content"] <= seen["width"], "the page scrolls sideways"
-    assert [250 < plot <= seen["width"] for plot in seen["plots"]] == [True]
+    assert [250 < plot <= seen["width"] for plot in seen["plots"]] == [True, True]
     assert "this host has no NVIDIA GPU" in seen["text"]
     assert ("expected 0.3.2" in seen["text"]) == (name == "failure")
 
