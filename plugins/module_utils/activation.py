@@ -13,10 +13,11 @@ import contextlib
 import os
 import re
 import shlex
+import stat
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import flashinfer_install
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import flashinfer_install, tree_file
 
 ENVIRONMENT_FILE = "etc/ocrfleet/flashinfer.env"
 SCRIPTS = {"activate": "etc/ocrfleet/activate.sh", "deactivate": "etc/ocrfleet/deactivate.sh"}
@@ -187,17 +188,20 @@ def files(tree: str, prefix: str, decision: Mapping[str, Any], vllm: str) -> dic
 
 
 def _read(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return file.read()
-    except OSError:
-        return None
+    content = tree_file.read(path)
+    return None if content is None else content.decode("utf-8", "surrogateescape")
 
 
 def differing(tree: str, wanted: Mapping[str, str | None]) -> dict[str, tuple[str, str]]:
-    """What is there and what is to be there, "" for nothing, of the files that are not as wanted."""
+    """What is there and what is to be there, "" for nothing, of the files that are not as wanted.
+
+    Raises `tree_file.Unsafe` where a link leads one of them out of the tree.
+    """
     found = {path: _read(os.path.join(tree, path)) for path in wanted}
-    return {path: (found[path] or "", text or "") for path, text in wanted.items() if found[path] != text}
+    differ = {path: (found[path] or "", text or "") for path, text in wanted.items() if found[path] != text}
+    for path in differ:
+        tree_file.check(tree, path)
+    return differ
 
 
 def write(tree: str, wanted: Mapping[str, str | None]) -> None:
@@ -207,15 +211,9 @@ def write(tree: str, wanted: Mapping[str, str | None]) -> None:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 os.unlink(target)
             continue
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        mode = os.stat(target).st_mode & 0o777 if os.path.exists(target) else 0o644
-        new = f"{target}.ocrfleet-new"
-        with open(new, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(new, mode)
-        os.replace(new, target)
+        known = os.lstat(target).st_mode if os.path.lexists(target) else 0
+        mode = stat.S_IMODE(known) & 0o777 if stat.S_ISREG(known) else 0o644
+        tree_file.write(tree, path, text.encode("utf-8", "surrogateescape"), mode)
 
 
 def read(tree: str) -> dict[str, str]:

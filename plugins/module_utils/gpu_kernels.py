@@ -439,14 +439,20 @@ ON_CPU = ("torch_matmul", "torch_attention")
 # --- where a kernel's code came from ----------------------------------------------------------------------------------
 
 
+# <cache>/cached_ops/<uri>/<uri>.so, <package>/data/aot/<uri>/<uri>.so, and those of the package flashinfer-jit-cache
+CACHED, PLACED, JIT_CACHE = "/cached_ops/", "/flashinfer/data/aot/", "/flashinfer_jit_cache/"
+OF_FLASHINFER = (CACHED, PLACED, JIT_CACHE)
+
+
 def loaded_modules() -> dict[str, float]:
     """The compiled FlashInfer modules mapped into this process, with the time when each file was written."""
     result = {}
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
         for line in file:
             path = line.rstrip("\n").split(None, 5)[-1]
-            # <cache>/cached_ops/<uri>/<uri>.so and <package>/data/aot/<uri>/<uri>.so, alike in jit-cache packages
-            if path.endswith(".so") and os.path.basename(os.path.dirname(path)) == os.path.basename(path)[:-3]:
+            # Other extensions, as those of torch, are laid out in the same way.
+            named = os.path.basename(os.path.dirname(path)) == os.path.basename(path)[:-3]
+            if path.endswith(".so") and named and any(folder in path for folder in OF_FLASHINFER):
                 with contextlib.suppress(OSError):
                     result[path] = os.stat(path).st_mtime
     return result
@@ -465,10 +471,10 @@ def vouched_for(path: str) -> bool:
 
 
 def module_origin(path: str, written: float, started: float) -> str:
-    if "/data/aot/" in path:
-        return "pack" if vouched_for(path) else "unlisted"
-    if "/cached_ops/" not in path:
+    if JIT_CACHE in path:
         return "pack"
+    if PLACED in path:
+        return "pack" if vouched_for(path) else "unlisted"
     # One second of slack: file times are kept coarser than the clock that says when the call began.
     return "compiled" if written >= started - 1 else "cache"
 

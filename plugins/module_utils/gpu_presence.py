@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import glob
 import os
-from typing import Callable
+from collections.abc import Callable, Sequence
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, nvidia
 
@@ -53,10 +53,26 @@ def evidence(run: Callable[..., commands.Result] = commands.run, root: str = "/"
     return [f"GPU {gpu.index}: {gpu.name}" for gpu in survey.gpus] + hardware(root)
 
 
-def free_share(run: Callable[..., commands.Result] = commands.run) -> tuple[float, str] | None:
-    """The share of the first GPU's memory that is free, and the same in words; None when nvidia-smi does not say."""
-    gpus = nvidia.survey(run, timeout=30).gpus
-    if not gpus or not gpus[0].memory_mib:
+def first_visible(gpus: Sequence[nvidia.Gpu], visible: str | None) -> nvidia.Gpu | None:
+    """The GPU that CUDA sees first, given CUDA_VISIBLE_DEVICES; None where it sees none, or that cannot be told."""
+    if visible is None:
+        return gpus[0] if gpus else None
+    wanted = visible.split(",")[0].strip()
+    return next(
+        (gpu for gpu in gpus if str(gpu.index) == wanted or (wanted[:4] == "GPU-" and gpu.uuid.startswith(wanted))),
+        None,
+    )
+
+
+def free_share(
+    visible: str | None = None, run: Callable[..., commands.Result] = commands.run
+) -> tuple[float, str] | None:
+    """The share of memory that is free of the GPU that vllm would take, and the same in words.
+
+    `visible` is CUDA_VISIBLE_DEVICES where it is set. None when nvidia-smi does not say.
+    """
+    gpu = first_visible(nvidia.survey(run, timeout=30).gpus, visible)
+    if not gpu or not gpu.memory_mib:
         return None
-    free, total = gpus[0].memory_mib - gpus[0].memory_used_mib, gpus[0].memory_mib
+    free, total = gpu.memory_mib - gpu.memory_used_mib, gpu.memory_mib
     return free / total, f"{free} of {total} MiB"

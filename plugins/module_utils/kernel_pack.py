@@ -14,7 +14,6 @@ import hashlib
 import io
 import json
 import lzma
-import os
 import re
 import tarfile
 from collections.abc import Mapping
@@ -101,6 +100,11 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def module_file(name: str) -> str:
+    """Where a module lies, in a pack and in the folder that FlashInfer loads it from."""
+    return f"{name}/{name}.so"
+
+
 def manifest(modules: Mapping[str, bytes], bound_to: Mapping[str, str]) -> dict:
     return {
         "format": FORMAT,
@@ -135,7 +139,7 @@ def pack(modules: Mapping[str, bytes], bound_to: Mapping[str, str]) -> bytes:
     """The archive. The same modules give the same bytes, so that a cache can be asked by hash."""
     stream = io.BytesIO()
     files = {MANIFEST: json.dumps(manifest(modules, bound_to), indent=1, sort_keys=True).encode()}
-    files.update({f"{name}/{name}.so": content for name, content in sorted(modules.items())})
+    files.update({module_file(name): content for name, content in sorted(modules.items())})
     with tarfile.open(fileobj=stream, mode="w:xz", preset=3) as archive:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
@@ -158,7 +162,7 @@ def unpack(path: str, packed: bytes) -> tuple[dict, dict[str, bytes]]:
     listed = _read_manifest(path, files.pop(MANIFEST, None))
     result: dict[str, bytes] = {}
     for name, entry in listed["modules"].items():
-        module = files.pop(f"{name}/{name}.so", None)
+        module = files.pop(module_file(name), None)
         found = "nothing" if module is None else sha256(module)
         if module is None or found != entry["sha256"]:
             raise Refused(f"{path}: expected {name} with the checksum {entry['sha256']}, found {found}; {_AGAIN}")
@@ -219,6 +223,8 @@ def to_place(listed: Mapping, modules: Mapping[str, bytes], package: str) -> Pla
             "without a pack (kernel_pack_file empty, kernel_pack_build false), or install FlashInfer from a wheel "
             "that has no kernels"
         )
+    for relative in (placed_kernels.MANIFEST, *(module_file(name) for name in modules)):
+        placed_kernels.check(package, relative)
     paths = placed_kernels.modules(package)
     return Placing(
         written=tuple(
@@ -233,13 +239,12 @@ def to_place(listed: Mapping, modules: Mapping[str, bytes], package: str) -> Pla
 
 def place(listed: Mapping, modules: Mapping[str, bytes], placing: Placing, package: str) -> None:
     """Carry out what `to_place` found. The manifest comes last: until then nothing counts as of this pack."""
-    folder = placed_kernels.folder(package)
     placed_kernels.remove(package, list(placing.removed))
     for name in placing.written:
-        placed_kernels.write(os.path.join(folder, name, f"{name}.so"), modules[name])
+        placed_kernels.write(package, module_file(name), modules[name])
     if placing.manifest:
         text = json.dumps(listed, indent=1, sort_keys=True) + "\n"
-        placed_kernels.write(os.path.join(folder, placed_kernels.MANIFEST), text.encode())
+        placed_kernels.write(package, placed_kernels.MANIFEST, text.encode())
 
 
 def is_placed(package: str, here: Mapping[str, str]) -> bool:

@@ -18,6 +18,8 @@ import os
 import shutil
 from typing import Any
 
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import tree_file
+
 MANIFEST = "ocrfleet-pack.json"
 # Where a module came from: a pack that is placed, the wheel of flashinfer-python itself, or nobody knows.
 PACK, PACKAGE, UNLISTED = "pack", "package", "unlisted"
@@ -96,11 +98,16 @@ def remove(package: str, names: list[str]) -> None:
             os.unlink(path)
 
 
-def write(path: str, content: bytes) -> None:
-    """Write a file by an atomic rename, never in place: in a candidate it may be a hard link to services' own."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(f"{path}.new", "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(f"{path}.new", path)
+def _below_site(package: str, relative: str) -> tuple[str, str]:
+    site, name = os.path.split(package)
+    return site, os.path.join(name, "data", "aot", relative)
+
+
+def check(package: str, relative: str) -> None:
+    """Raise `tree_file.Unsafe` where a file of the folder of modules, `relative` to it, would lead out of it."""
+    tree_file.check(*_below_site(package, relative))
+
+
+def write(package: str, relative: str, content: bytes) -> None:
+    """Write a file of the folder of modules, `relative` to it."""
+    tree_file.write(*_below_site(package, relative), content)

@@ -120,7 +120,12 @@ def read_attempt(
     lost = [kernel for kernel in begun if kernel not in found]
     if lost:
         found[lost[0]] = how_it_ended(events, result, timeout)
-        return found, device, True
+        if not result.timed_out:
+            return found, device, True
+        # It did not even end itself: the GPU hangs, and each of the others would take the whole limit again.
+        hangs = f"expected an end of {lost[0]}, found the GPU hanging in it; this kernel was not tried"
+        untried = {"status": "failed", "reason": "timeout", "message": hangs}
+        return {kernel: found.get(kernel, untried) for kernel in kernels}, device, False
     if not begun:
         return {kernel: how_it_ended(events, result, timeout) for kernel in kernels}, device, False
     return found, device, True

@@ -153,7 +153,7 @@ class Checks:
         checklist: list[dict],
         folder: str,
         gpu: Callable[[], list[str]] = gpu_presence.evidence,
-        free_share: Callable[[], tuple[float, str] | None] = gpu_presence.free_share,
+        free_share: Callable[[str | None], tuple[float, str] | None] = gpu_presence.free_share,
         check_mode: bool = False,
     ) -> None:
         self.check_mode = check_mode
@@ -234,7 +234,12 @@ class Checks:
         probed = self.probed[item["name"]]
         seen = {"devices": probed.seen.get("devices", []), "host": self.gpu}
         if probed.seen.get("available"):
-            wrong, seen["remarks"] = nvidia.preflight(nvidia.survey(timeout=30), self._torch_cuda() or "")
+            wrong, seen["remarks"] = nvidia.preflight(
+                nvidia.survey(timeout=30),
+                self._torch_cuda() or "",
+                probed.seen.get("architectures"),
+                flashinfer="flashinfer-python" in self.installed,
+            )
             return (FAILED, "; ".join(wrong), seen) if wrong else (PASSED, "", seen)
         what = probed.problem or probed.seen.get("problem") or "torch.cuda.is_available() is False"
         if not self.gpu:
@@ -450,7 +455,7 @@ class Checks:
             return None
         if not self.gpu:
             return "no NVIDIA GPU here, and no OpenAI-compatible server is named"
-        free = self.free_share()
+        free = self.free_share({**os.environ, **self.env}.get("CUDA_VISIBLE_DEVICES"))
         if free and free[0] < 0.9:
             return f"the GPU is in use ({free[1]} free), and vllm takes 90 %: stop its users or name a server"
         if self.check_mode:

@@ -30,13 +30,14 @@ def _torch(item: dict) -> dict:
 def _gpu(item: dict) -> dict:
     import torch
 
-    seen: dict = {"available": torch.cuda.is_available(), "devices": [], "capabilities": []}
+    seen: dict = {"available": torch.cuda.is_available(), "devices": [], "capabilities": [], "architectures": []}
     if not seen["available"]:
         try:
             torch.cuda.init()
         except Exception as error:
             seen["problem"] = str(error).strip().splitlines()[0]
         return seen
+    seen["architectures"] = torch.cuda.get_arch_list()
     for index in range(torch.cuda.device_count()):
         major, minor = torch.cuda.get_device_capability(index)
         seen["capabilities"].append(f"{major}.{minor}")

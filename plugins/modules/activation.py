@@ -117,6 +117,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     flashinfer_install,
     staging,
     torch_values,
+    tree_file,
 )
 
 
@@ -166,9 +167,12 @@ def main() -> None:
     except activation.Refused as refused:
         module.fail_json(msg=str(refused))
     wanted = activation.files(stage.tree, stage.environment, decision, vllm)
-    changes = activation.differing(stage.tree, wanted)
-    if changes and not module.check_mode:
-        activation.write(stage.tree, {path: wanted[path] for path in changes})
+    try:
+        changes = activation.differing(stage.tree, wanted)
+        if changes and not module.check_mode:
+            activation.write(stage.tree, {path: wanted[path] for path in changes})
+    except tree_file.Unsafe as unsafe:
+        module.fail_json(msg=str(unsafe))
     module.exit_json(
         changed=bool(changes),
         written=sorted(changes),

@@ -396,13 +396,14 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
 def look(stage: staging.Stage, env: dict[str, str], timeout: float, scratch: str) -> dict:
     """Everything that can be found out, without any judgement."""
     installed = distributions.installed(stage.tree)
-    variables = {**os.environ, **activation.read(stage.tree), **env}
+    started_with = {**activation.read(stage.tree), **env}
+    variables = {**os.environ, **started_with}
     site = os.path.dirname(installed["flashinfer-python"].path) if "flashinfer-python" in installed else ""
     package = os.path.join(site, "flashinfer") if site else ""
     vllm = installed["vllm"].version if "vllm" in installed else ""
     packages, mismatches = flashinfer_install.packages(installed)
     gpu = nvidia.survey(timeout=min(timeout, 30))
-    probe = flashinfer_install.probe(stage, scratch, timeout, env)
+    probe = flashinfer_install.probe(stage, scratch, timeout, started_with)
     capability = probe["capability"] or (gpu.gpus[0].capability if gpu.gpus else "")
     own = packages["flashinfer-python"]
     pinned = flashinfer_policy.declared_by_vllm(installed)
@@ -535,7 +536,8 @@ def judge(found: dict) -> tuple[list[str], list[str]]:
     else:
         parts.append(([], ["flashinfer-python is not installed"]))
     if found["probe"]["torch_cuda"]:
-        parts.append(nvidia.preflight(found["gpu"], found["probe"]["torch_cuda"], found["probe"]["architectures"]))
+        own = bool(found["packages"]["flashinfer-python"])
+        parts.append(nvidia.preflight(found["gpu"], found["probe"]["torch_cuda"], found["probe"]["architectures"], own))
     if found["gpu"].absent:
         parts.append(([], [found["gpu"].absent]))
     return [text for problems, _remarks in parts for text in problems], [

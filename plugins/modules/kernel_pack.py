@@ -225,6 +225,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     smoke,
     ssh_signature,
     staging,
+    tree_file,
 )
 
 _AFTER_COMPILING = (
@@ -402,6 +403,7 @@ def placed(host: Host, path: str, signature: str, keys: list[str], check_mode: b
             "expected no flashinfer-jit-cache, found it installed: FlashInfer then looks for compiled modules there "
             "and nowhere else; remove it or do without a pack"
         )
+    tree_file.inside(host.stage.tree, os.path.dirname(host.package))
     # Who signed it is part of what is placed, so that a signature that came later is a change.
     beside = {**listed, "signed_by": signed_by}
     placing = kernel_pack.to_place(beside, modules, host.package)
@@ -442,7 +444,7 @@ def find_host(module: AnsibleModule, scratch: str) -> Host:
     options = module.params
     stage = staging.Stage(options["environment"], options["candidate"])
     env = {name: str(value) for name, value in options["env"].items()}
-    probe = flashinfer_install.probe(stage, scratch, options["timeout"], env)
+    probe = flashinfer_install.probe(stage, scratch, options["timeout"], {**activation.read(stage.tree), **env})
     if not probe["flashinfer"] or not probe["torch"]:
         why = probe["problem"] or probe["torch_problem"] or probe["flashinfer_problem"]
         module.fail_json(
@@ -489,7 +491,7 @@ def main() -> None:
             "packed": lambda: packed(host, path, module.atomic_move, checking),
             "placed": lambda: placed(host, path, options["signature"] or "", options["public_keys"], checking),
         }[options["state"]]()
-    except kernel_pack.Refused as refused:
+    except (kernel_pack.Refused, tree_file.Unsafe) as refused:
         module.fail_json(msg=str(refused))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

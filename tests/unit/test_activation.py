@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import activation
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import activation, tree_file
 from made_environment import make_environment
 
 GOOD = {"cuda_home": "/usr/local/cuda-12.8", "nvcc_version": "12.8", "nvcc_problem": "", "missing": [], "mismatch": ""}
@@ -139,6 +140,23 @@ def test_a_file_shared_with_the_baseline_is_replaced_not_written_into(tmp_path):
     assert write(tree, decide(sampler="off"))
     assert write(tree, decide(flashinfer=""))
     assert [baseline.read_text(), (tmp_path / "activate").read_text()] == before
+
+
+def test_no_link_of_the_environments_owner_leads_root_elsewhere(tmp_path):
+    tree, outside = make_environment(tmp_path / "env"), tmp_path / "outside"
+    (outside / "ocrfleet").mkdir(parents=True)
+    secret = outside / "shadow"
+    secret.write_text("root:hash\n")
+    (tree / "pyvenv.cfg").touch()
+    (tree / "bin/activate").unlink()
+    (tree / "bin/activate").symlink_to(secret)
+    write(tree, decide())
+    assert (tree / "bin/activate").is_symlink(), "what it leads to is not read into a file that all may read"
+    shutil.rmtree(tree / "etc")
+    (tree / "etc").symlink_to(outside)
+    with pytest.raises(tree_file.Unsafe, match="found .*/env/etc, which is a link"):
+        write(tree, decide())
+    assert sorted(outside.rglob("*")) == [outside / "ocrfleet", secret]
 
 
 def test_what_is_written_is_read_back(tmp_path):

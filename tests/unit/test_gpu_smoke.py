@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import mmap
 import os
 import re
 import sys
@@ -142,6 +144,19 @@ def test_a_cpu_result_is_never_passed() -> None:
     assert smoke.overall(entries) == "not_run"
 
 
+def test_a_gpu_that_hangs_is_waited_for_once() -> None:
+    """The process did not even end itself, so each kernel would take the outer limit, an hour and more, again."""
+
+    def run(one: dict) -> tuple[list[dict], commands.Result]:
+        begun = [DEVICE, {"event": "begin", "kernel": one["kernels"][0]}]
+        return begun, commands.Result(["python"], -9, "", "", 60.0, timed_out=True)
+
+    entries, _, processes, _ = smoke.run_all(run, request(["torch_matmul", "flashinfer_decode"]), 5)
+    assert processes == 1
+    assert [entry["reason"] for entry in entries] == ["timeout", "timeout"]
+    assert "expected an end of torch_matmul, found the GPU hanging in it" in entries[1]["message"]
+
+
 def test_the_out_of_memory_killer_is_named() -> None:
     events = [DEVICE, {"event": "begin", "kernel": "flashinfer_prefill"}]
     entries, _, processes, _ = smoke.run_all(lambda one: answer(events, -9), request(["flashinfer_prefill"]), 5)
@@ -205,6 +220,21 @@ def test_overall(statuses: list[str], expected: str) -> None:
 )
 def test_reason_of(error: Exception, reason: str) -> None:
     assert gpu_kernels.reason_of(error) == reason
+
+
+def test_only_flashinfers_modules_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch lays out the extensions that it compiles in the same way; those are of no pack."""
+    paths = {
+        name: tmp_path / name / "one/one.so" for name in ("torch_extensions/py311_cu128", "a/cached_ops", "b/data/aot")
+    }
+    for path in paths.values():
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(4096))
+    with contextlib.ExitStack() as stack:
+        for path in paths.values():
+            file = stack.enter_context(path.open("rb"))
+            stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        assert list(gpu_kernels.loaded_modules()) == [str(paths["a/cached_ops"])]
 
 
 @pytest.mark.parametrize(

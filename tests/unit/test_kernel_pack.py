@@ -14,7 +14,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import kernel_pack, placed_kernels, staging
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import kernel_pack, placed_kernels, staging, tree_file
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Distribution
 from ansible_collections.ocrfleet.gpu_stack.plugins.modules import kernel_pack as module
 
@@ -98,6 +98,39 @@ def test_what_lies_among_the_modules_and_is_of_no_pack_is_removed(tmp_path: Path
     package = place(tmp_path)
     assert sorted(placed_kernels.origins(package)) == ["page", "sampling"]
     assert (outside / "linked.so").exists(), "a link is removed, not what it leads to"
+
+
+@pytest.mark.parametrize("link", ["flashinfer", "flashinfer/data", AOT, f"{AOT}/sampling"])
+def test_nothing_is_written_or_removed_through_a_link(tmp_path: Path, link: str) -> None:
+    """Root places packs in trees of a service's user, who may lay a link to where root alone may write."""
+    outside = tmp_path / "outside"
+    (outside / "norm").mkdir(parents=True)
+    (outside / "norm/norm.so").touch()
+    (tmp_path / link).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / link).symlink_to(outside)
+    with pytest.raises(tree_file.Unsafe, match=f"found {tmp_path / link}, which is a link"):
+        place(tmp_path)
+    assert [path for path in outside.rglob("*") if path.is_file()] == [outside / "norm/norm.so"]
+
+
+def test_a_link_that_is_laid_while_a_file_is_written_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "etc").symlink_to(tmp_path / "outside")
+    with pytest.raises(tree_file.Unsafe, match="found .*/etc, which is a link"):
+        tree_file.write(str(tmp_path), "etc/ocrfleet/x", b"")
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_a_temporary_file_is_a_new_one(tmp_path: Path) -> None:
+    """One whose name can be guessed may be a link that another user laid."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"of root")
+    lay(tmp_path, "sampling", b"old")
+    for name in ("sampling.so.new", ".sampling.so.new"):
+        (tmp_path / AOT / "sampling" / name).symlink_to(victim)
+    place(tmp_path)
+    assert victim.read_bytes() == b"of root"
+    assert (tmp_path / AOT / "sampling/sampling.so").read_bytes() == MODULES["sampling"]
 
 
 @pytest.mark.parametrize(
@@ -313,6 +346,7 @@ def test_a_host_without_ssh_keygen_says_so(tmp_path: Path, keys: Path, monkeypat
     ],
 )
 def test_a_pack_is_placed_only_where_it_runs(tmp_path: Path, gpu: str, architecture: str, says: str) -> None:
+    (tmp_path / "site").mkdir()
     pack = tmp_path / "pack.tar.xz"
     pack.write_bytes(kernel_pack.pack(MODULES, HERE))
     installed = {"flashinfer-python": Distribution("flashinfer-python", "0.6.13", str(tmp_path / "site" / "x"))}

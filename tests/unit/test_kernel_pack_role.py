@@ -214,6 +214,20 @@ def test_a_pack_is_due_where_none_that_fits_is_at_hand(wave: Wave) -> None:
     assert wave.run("--check", *named)["one"]["due"] is True, "the builder's store is to get one"
 
 
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "flashinfer-/../../secret.tar.xz"])
+def test_what_a_host_calls_its_pack_leads_to_no_other_file_of_the_control_node(wave: Wave, name: str) -> None:
+    """A host answers as it likes. Its answer is part of a path here: of what is sent to it, fetched and signed."""
+    (wave.folder / "secret").write_text("of the control node")
+    python = wave.folder / "lying-python"
+    lie = f's|"name": "flashinfer-[^"]*"|"name": "{name}"|'
+    python.write_text(f"#!/bin/sh\n'{sys.executable}' \"$@\" | sed -e '{lie}'\n")
+    python.chmod(0o755)
+    wave.add("liar", ansible_python_interpreter=str(python), kernel_pack_architecture="9.0")
+    assert "expected the name of a kernel pack" in wave.run()["liar"]["failed"]
+    assert wave.packs() == [] and wave.compiled() == []
+    assert not list(wave.folder.rglob("liar-packs/*"))
+
+
 def test_a_builder_alone_leaves_the_environment_as_it_is(wave: Wave) -> None:
     wave.add("one", gpu=False, kernel_pack_architecture="9.0")
     wave.add("nothing", gpu=False)

@@ -17,6 +17,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     commands,
     document_check,
     gpu_presence,
+    nvidia,
     show_config,
     stack_checks,
 )
@@ -40,6 +41,7 @@ class cuda:
     device_count = staticmethod(lambda: 1)
     get_device_name = staticmethod(lambda index: "NVIDIA L4")
     get_device_capability = staticmethod(lambda index: (8, 9))
+    get_arch_list = staticmethod(lambda: ["sm_80", "sm_90"])
 """
 
 
@@ -147,6 +149,34 @@ def test_a_gpu_is_named(environment: Environment, tmp_path: Path) -> None:
     environment.add("torch", "2.8.0", "torch", TORCH + WORKING_CUDA)
     verdict = run(environment, tmp_path, [check("gpu")], GPU)["gpu"]
     assert verdict.seen["devices"] == ["NVIDIA L4, compute capability 8.9"]
+
+
+@pytest.mark.parametrize(
+    ("capability", "architectures", "flashinfer", "says"),
+    [
+        ("8.9", ["sm_80", "sm_90"], True, ""),
+        ("12.0", ["sm_80", "sm_90"], False, "12.0 is not among those of the installed PyTorch (sm_80, sm_90)"),
+        ("7.0", ["sm_70", "sm_80"], True, "FlashInfer needs compute capability 7.5, found 7.0"),
+        ("7.0", ["sm_70", "sm_80"], False, ""),
+    ],
+)
+def test_a_gpu_is_held_against_what_is_installed(
+    environment: Environment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capability: str,
+    architectures: list[str],
+    flashinfer: bool,
+    says: str,
+) -> None:
+    gpu = nvidia.Gpu(0, "a GPU", "GPU-1", capability, 81920, 0, False)
+    monkeypatch.setattr(nvidia, "survey", lambda **_how: nvidia.Survey("570.124.06", [gpu]))
+    working = WORKING_CUDA.replace('["sm_80", "sm_90"]', str(architectures))
+    environment.add("torch", "2.8.0", "torch", TORCH + working)
+    if flashinfer:
+        environment.add("flashinfer-python", "0.3.1", "flashinfer")
+    verdict = run(environment, tmp_path, [check("gpu")], GPU)["gpu"]
+    assert (verdict.status, says in verdict.reason) == ("failed" if says else "passed", True), verdict.reason
 
 
 @pytest.mark.parametrize(
@@ -477,7 +507,7 @@ def test_vllms_log_is_told_and_held_against_its_start(
     started_with.parent.mkdir(parents=True)
     started_with.write_text(f"VLLM_USE_FLASHINFER_SAMPLER={switch}\n")
     item = document(model="/models/olmocr")
-    verdict = run(with_pipeline, tmp_path, [item], GPU, free_share=lambda: (0.99, ""))["document"]
+    verdict = run(with_pipeline, tmp_path, [item], GPU, free_share=lambda _visible: (0.99, ""))["document"]
     assert verdict.status == status, verdict.reason
     assert says in verdict.seen["vllm's log"]
     assert ("expected vllm to sample with FlashInfer" in verdict.reason) == (status == "failed")
@@ -493,7 +523,7 @@ def test_vllms_log_is_told_and_held_against_its_start(
 def test_document_that_cannot_be_tried(
     with_pipeline: Environment, tmp_path: Path, gpu: list[str], free: tuple[float, str] | None, says: str
 ) -> None:
-    verdict = run(with_pipeline, tmp_path, [document()], gpu, free_share=lambda: free)["document"]
+    verdict = run(with_pipeline, tmp_path, [document()], gpu, free_share=lambda _visible: free)["document"]
     assert (verdict.status, says in verdict.reason) == ("not_run", True), verdict.reason
 
 
@@ -628,7 +658,7 @@ def test_check_mode_runs_nothing_on_the_gpu_and_says_what_it_would(
     monkeypatch.setattr(stack_checks.smoke, "run_all", never)
     monkeypatch.setattr(stack_checks.document_check, "convert", never)
     items = [check("smoke", required=True), document(model="/models/olmocr", required=True)]
-    verdicts = run(with_pipeline, tmp_path, items, GPU, free_share=lambda: (0.99, ""), check_mode=True)
+    verdicts = run(with_pipeline, tmp_path, items, GPU, free_share=lambda _visible: (0.99, ""), check_mode=True)
     told = {name: (verdict.status, verdict.reason) for name, verdict in verdicts.items()}
     assert told == {
         "smoke": ("not_run", f"check mode: would run torch_matmul, torch_attention, triton_kernel on {GPU[0]}"),
@@ -680,7 +710,19 @@ SILENT = L4.replace("23034, 20731", "[N/A], [N/A]")
 
 @pytest.mark.parametrize(("stdout", "share"), [(L4, 0.1), ("", None), (SILENT, None)])
 def test_free_share(stdout: str, share: float | None) -> None:
-    found = gpu_presence.free_share(answer(stdout))
+    found = gpu_presence.free_share(None, answer(stdout))
+    assert (found and round(found[0], 2)) == share
+
+
+TWO = L4 + "1, NVIDIA L4, GPU-c2d6a5a0-2c6f-0d5a-7f0e-2a8f6f1f3c44, 8.9, 550.54.15, 23034, 0, [N/A]\n"
+
+
+@pytest.mark.parametrize(
+    ("visible", "share"),
+    [(None, 0.1), ("0,1", 0.1), ("1,0", 1.0), ("GPU-c2d6", 1.0), ("MIG-1", None), ("", None), ("7", None)],
+)
+def test_the_free_share_is_that_of_the_gpu_that_is_visible(visible: str | None, share: float | None) -> None:
+    found = gpu_presence.free_share(visible, answer(TWO))
     assert (found and round(found[0], 2)) == share
 
 
