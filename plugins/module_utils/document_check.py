@@ -16,10 +16,16 @@ import re
 import shutil
 import socket
 import urllib.error
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ansible.module_utils import urls
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import activation, commands, vllm_log
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    activation,
+    commands,
+    model_weights,
+    vllm_log,
+)
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 
 # What OlmOCR calls to render pages.
@@ -105,6 +111,33 @@ def _complaints(log: str) -> str:
         if lines:
             return " ".join(lines[-1].split())[:400]
     return ""
+
+
+def default_model(site: str) -> str:
+    """The model that this OlmOCR takes where none is named, from its `pipeline.py`; "" where it does not say."""
+    try:
+        with open(os.path.join(site, "olmocr", "pipeline.py"), encoding="utf-8") as file:
+            found = re.search(r"""["']--model["'],.*?default=["']([^"']+)["']""", file.read(), re.DOTALL)
+    except OSError:
+        return ""
+    return found[1] if found else ""
+
+
+def is_cached(model: str, variables: Mapping[str, str]) -> bool:
+    """Whether a whole model of the Hugging Face hub lies in its cache, so that nothing has to be fetched.
+
+    https://huggingface.co/docs/huggingface_hub/guides/manage-cache says how that is laid out and found.
+    """
+    home = variables.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    home = variables.get("HF_HOME") or os.path.join(home, "huggingface")
+    cache = variables.get("HF_HUB_CACHE") or os.path.join(home, "hub")
+    folder = os.path.join(cache, "models--" + model.replace("/", "--"))
+    try:
+        with open(os.path.join(folder, "refs", "main"), encoding="utf-8") as file:
+            snapshot = os.path.join(folder, "snapshots", file.read().strip())
+    except OSError:
+        return False
+    return not model_weights.problems(snapshot)
 
 
 def convert(

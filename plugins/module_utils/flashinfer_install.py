@@ -13,12 +13,20 @@ import glob
 import json
 import mmap
 import os
+import platform
 import re
 import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, cuda_guard, machine, placed_kernels
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    commands,
+    cuda_guard,
+    distributions,
+    machine,
+    placed_kernels,
+    torch_values,
+)
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Distribution
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.flashinfer_policy import COMPANIONS
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.nvidia import version_key
@@ -328,15 +336,50 @@ def is_packed(modules: list[dict]) -> bool:
     return any(module["origin"] in known and module["name"] == START_MODULE for module in modules)
 
 
-def unlisted(modules: list[dict]) -> str:
-    """What is wrong with modules that FlashInfer loads although they are of no pack; "" where there are none."""
-    found = [module["path"] for module in modules if module["origin"] == placed_kernels.UNLISTED]
-    if not found:
+_FOREIGN = {
+    placed_kernels.UNLISTED: "which the manifest of no placed pack lists with this checksum",
+    placed_kernels.MISMATCHED: "which a pack brought that was built for another FlashInfer, PyTorch, CUDA, Python, "
+    f"machine or GPU ({placed_kernels.MANIFEST} beside them says for which)",
+}
+
+
+def foreign(modules: list[dict]) -> str:
+    """What is wrong with modules that FlashInfer loads although no pack for what is here has them; "" without any."""
+    said = []
+    for origin, what in _FOREIGN.items():
+        paths = [module["path"] for module in modules if module["origin"] == origin]
+        if paths:
+            said.append(f"{', '.join(paths)}, {what}")
+    if not said:
         return ""
     return (
-        f"expected only modules of a kernel pack, found {', '.join(found)}, which the manifest of no placed pack lists "
-        "with this checksum, and which FlashInfer loads all the same; place the pack again, or remove them"
+        f"expected only modules of a kernel pack, found {'; and '.join(said)}; FlashInfer loads them all the same: "
+        "place a pack that fits, or remove them"
     )
+
+
+def python_tag(tree: str) -> str:
+    """The binary interface, by the folder of the standard library: `lib/python3.11` is cp311."""
+    sites = distributions.site_packages(tree)
+    return "cp" + os.path.basename(os.path.dirname(sites[0]))[len("python") :].replace(".", "") if sites else ""
+
+
+def digits(architecture: str) -> str:
+    """An architecture without the letter that FlashInfer gives to some: 90 of 9.0, 90a and 90."""
+    return architecture.replace(".", "").rstrip("abcdef")
+
+
+def installed_for(tree: str, installed: Mapping[str, Distribution], capability: str) -> dict[str, str]:
+    """What a pack must have been built for here, by the keys of its manifest, from files; "" where it is not known."""
+    own, torch = installed.get("flashinfer-python"), installed.get("torch")
+    return {
+        "flashinfer": own.version if own else "",
+        "torch": torch.version if torch else "",
+        "cuda": torch_values.cuda_on_disk(tree),
+        "python": python_tag(tree),
+        "architecture": digits(capability),
+        "machine": platform.machine(),
+    }
 
 
 def kernel_source(
@@ -399,9 +442,10 @@ def linked_cudart(path: str) -> str:
         return ""
 
 
-def compiled_modules(cache: str, package: str) -> list[dict]:
+def compiled_modules(cache: str, package: str, here: Mapping[str, str]) -> list[dict]:
     """The compiled kernels of the cache and of the package, by name; see `placed_kernels` for the origin of the latter.
 
+    `here` is of `installed_for`.
     Caches are laid out as `<architecture>/cached_ops/<uri>/<uri>.so` in FlashInfer 0.3, later below the version.
     """
     found = []
@@ -413,7 +457,9 @@ def compiled_modules(cache: str, package: str) -> list[dict]:
             above = os.path.relpath(path, cache).split(os.sep)
             found.append(_module(name, "cache", path, above[0] if len(above) == 5 else "", above[-4]))
     paths = placed_kernels.modules(package)
-    return found + [_module(name, origin, paths[name]) for name, origin in placed_kernels.origins(package).items()]
+    return found + [
+        _module(name, origin, paths[name]) for name, origin in placed_kernels.origins(package, here).items()
+    ]
 
 
 def _module(name: str, origin: str, path: str, flashinfer: str = "", architecture: str = "") -> dict:

@@ -16,10 +16,10 @@ import json
 import lzma
 import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import placed_kernels
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import placed_kernels, ssh_signature
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.commands import Result
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.flashinfer_install import linked_cudart, release
 
@@ -247,10 +247,37 @@ def place(listed: Mapping, modules: Mapping[str, bytes], placing: Placing, packa
         placed_kernels.write(package, placed_kernels.MANIFEST, text.encode())
 
 
-def is_placed(package: str, here: Mapping[str, str]) -> bool:
-    """Whether a pack for what is here is placed, whole, and nothing beside it."""
+def objection(package: str, here: Mapping[str, str], keys: Sequence[str]) -> str:
+    """Why the pack that is placed must not be used; "" where it may, or there is none.
+
+    With `keys`, lines as in a `.pub` file, one of them must have signed it.
+    """
     listed = placed_kernels.manifest(package)
-    if not listed or mismatches(listed, here):
+    if not listed:
+        return ""
+    wrong = mismatches(listed, here)
+    signed_by = listed.get("signed_by") or ""
+    if keys and signed_by not in {ssh_signature.fingerprint(key) for key in keys}:
+        wrong.append(f"expected the signature of a trusted key, found {signed_by or 'none'}")
+    return "; ".join(wrong)
+
+
+def clear(package: str, check_mode: bool) -> list[str]:
+    """Take out the pack that is placed; the modules that are removed, or would be. Others stay, and the checklist
+    names them."""
+    placed_kernels.check(package, placed_kernels.MANIFEST)
+    listed = placed_kernels.manifest(package)["modules"]
+    names = [name for name in placed_kernels.modules(package) if name in listed]
+    if not check_mode:
+        placed_kernels.remove(package, names)
+        placed_kernels.forget(package)
+    return names
+
+
+def is_placed(package: str, here: Mapping[str, str], keys: Sequence[str] = ()) -> bool:
+    """Whether a pack for what is here is placed, whole, signed where there are `keys`, and nothing beside it."""
+    listed = placed_kernels.manifest(package)
+    if not listed or objection(package, here, keys):
         return False
-    origins = placed_kernels.origins(package)
+    origins = placed_kernels.origins(package, here)
     return set(origins) == set(listed["modules"]) and set(origins.values()) == {placed_kernels.PACK}

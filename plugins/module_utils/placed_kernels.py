@@ -16,13 +16,15 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import tree_file
 
 MANIFEST = "ocrfleet-pack.json"
-# Where a module came from: a pack that is placed, the wheel of flashinfer-python itself, or nobody knows.
-PACK, PACKAGE, UNLISTED = "pack", "package", "unlisted"
+# Where a module came from: a pack that is placed, such a pack for something else than is here, the wheel of
+# flashinfer-python itself, or nobody knows.
+PACK, MISMATCHED, PACKAGE, UNLISTED = "pack", "mismatched", "package", "unlisted"
 
 
 def folder(package: str) -> str:
@@ -70,14 +72,28 @@ def of_package(package: str) -> list[str]:
     return sorted(set(found))
 
 
-def origins(package: str) -> dict[str, str]:
-    """Where each module came from, by name. One of the pack that was changed since is `UNLISTED`."""
-    listed, own = manifest(package).get("modules", {}), of_package(package)
+def fits(listed: Mapping[str, Any], here: Mapping[str, str]) -> bool:
+    """Whether a pack was built for what is here, as far as that is known. Labels of versions are left out."""
+    return all(
+        str(listed.get(key, "")).split("+", maxsplit=1)[0] == value.split("+", maxsplit=1)[0]
+        for key, value in here.items()
+        if value
+    )
+
+
+def origins(package: str, here: Mapping[str, str]) -> dict[str, str]:
+    """Where each module came from, by name. One of the pack that was changed since is `UNLISTED`.
+
+    `here` is what is installed, by the keys of a manifest. What was upgraded after a pack was placed makes it mismatch.
+    """
+    placed, own = manifest(package), of_package(package)
+    listed = placed.get("modules", {})
+    of_pack = PACK if fits(placed, here) else MISMATCHED
 
     def origin(name: str, path: str) -> str:
         entry = listed.get(name)
         if isinstance(entry, dict) and entry.get("sha256") == digest(path):
-            return PACK
+            return of_pack
         return PACKAGE if name in own and entry is None else UNLISTED
 
     return {name: origin(name, path) for name, path in modules(package).items()}
@@ -106,6 +122,12 @@ def _below_site(package: str, relative: str) -> tuple[str, str]:
 def check(package: str, relative: str) -> None:
     """Raise `tree_file.Unsafe` where a file of the folder of modules, `relative` to it, would lead out of it."""
     tree_file.check(*_below_site(package, relative))
+
+
+def forget(package: str) -> None:
+    """Remove the manifest of a pack that is placed."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(folder(package), MANIFEST))
 
 
 def write(package: str, relative: str, content: bytes) -> None:

@@ -8,6 +8,8 @@ The signature lies beside the file, as `ssh-keygen -Y sign -n NAMESPACE -f KEY F
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -22,6 +24,17 @@ _KEY = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[\w@.-]+ [A-Za-z0-9+/]+=*( [^\n\
 
 class Unsigned(Exception):
     """A file that is not signed by a key that is trusted, with the reason."""
+
+
+def fingerprint(key: str) -> str:
+    """How `ssh-keygen -l` names a public key, a line as in a `.pub` file; "" where it is none."""
+    if not _KEY.fullmatch(key.strip()):
+        return ""
+    try:
+        blob = base64.b64decode(key.split()[1], validate=True)
+    except ValueError:
+        return ""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
 def verify(

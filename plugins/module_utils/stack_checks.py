@@ -304,9 +304,9 @@ class Checks:
         if values.get("nvcc found", "").lower() == "no":
             version = None
         seen = {"version": version, "home": values.get("cuda_home"), "torch": wanted}
-        unlisted = flashinfer_install.unlisted(self._placed_kernels())
-        if unlisted:
-            return FAILED, unlisted, seen
+        foreign = flashinfer_install.foreign(self._placed_kernels())
+        if foreign:
+            return FAILED, foreign, seen
         if wanted is None:
             return NOT_RUN, "PyTorch does not say which CUDA it was built for", seen
         if version and version.split(".")[0] == wanted.split(".")[0]:
@@ -321,11 +321,15 @@ class Checks:
             return NOT_RUN, f"{wrong}; {already}", seen
         return FAILED, f"{wrong}, expected CUDA {wanted}: OlmOCR's vllm compiles kernels when it starts", seen
 
+    def _capability(self) -> str:
+        """Of the first GPU that PyTorch sees; "" where it sees none."""
+        found = [one for probed in self.probed.values() for one in probed.seen.get("capabilities", [])]
+        return found[0] if found else ""
+
     def _flashinfer_is_off(self) -> bool:
         """Whether vllm starts without FlashInfer: its sampler is off, and its attention is not taken, as on 10.0."""
-        found = [one for probed in self.probed.values() for one in probed.seen.get("capabilities", [])]
         vllm, own = self._version("vllm") or "", self._version("flashinfer-python") or ""
-        uses = flashinfer_install.vllm_use(vllm, own, found[0] if found else "", self.env)
+        uses = flashinfer_install.vllm_use(vllm, own, self._capability(), self.env)
         return self.env.get(activation.SAMPLER) == "0" and uses["attention"] != "FLASHINFER"
 
     def _compiled_already(self, nvcc: str | None) -> str:
@@ -338,7 +342,8 @@ class Checks:
     def _placed_kernels(self) -> list[dict]:
         own = self.installed.get("flashinfer-python")
         package = os.path.join(os.path.dirname(own.path), "flashinfer") if own else "/nonexistent"
-        return flashinfer_install.compiled_modules("/nonexistent", package)
+        here = flashinfer_install.installed_for(self.stage.tree, self.installed, self._capability())
+        return flashinfer_install.compiled_modules("/nonexistent", package, here)
 
     def _smoke(self, item: dict) -> tuple[str, str, dict]:
         """The smoke kernels: PyTorch's, and FlashInfer's where it is installed and not switched off."""
@@ -430,11 +435,13 @@ class Checks:
             return NOT_RUN, cause, {}
         folder = os.path.join(self.folder, "document")
         os.mkdir(folder)
+        # A vllm of its own uses the user's caches: that is how OlmOCR will run, and compiling takes minutes. Where no
+        # model is named one is cached whole, and the hub is not to be asked for another.
+        cached = {} if item["model"] else {"HF_HUB_OFFLINE": "1"}
         outcome = document_check.convert(
             self.stage,
             folder,
-            # A vllm of its own uses the user's caches: that is how OlmOCR will run, and compiling takes minutes.
-            self.probe_env if item["server"] else self.env,
+            self.probe_env if item["server"] else {**self.env, **cached},
             pdf=base64.b64decode(item["pdf"]),
             phrase=item["phrase"],
             server=item["server"],
@@ -458,8 +465,14 @@ class Checks:
         free = self.free_share({**os.environ, **self.env}.get("CUDA_VISIBLE_DEVICES"))
         if free and free[0] < 0.9:
             return f"the GPU is in use ({free[1]} free), and vllm takes 90 %: stop its users or name a server"
+        model = item["model"] or document_check.default_model(os.path.dirname(self.installed["olmocr"].path))
+        if not item["model"] and not document_check.is_cached(model, {**os.environ, **self.env}):
+            return (
+                f"no model in the cache: OlmOCR would fetch {model or 'its model'}, which is gigabytes; have it there "
+                "(olmocr_model), or name a model or a server (verify_model, verify_server)"
+            )
         if self.check_mode:
-            return f"{CHECK_MODE}start vllm with {item['model'] or 'the default model of OlmOCR'} on {self.gpu[0]}"
+            return f"{CHECK_MODE}start vllm with {model} on {self.gpu[0]}"
         return None
 
 

@@ -115,6 +115,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     activation,
     distributions,
     flashinfer_install,
+    nvidia,
     staging,
     torch_values,
     tree_file,
@@ -144,9 +145,14 @@ def main() -> None:
     packages, wrong = flashinfer_install.packages(installed)
     vllm = installed["vllm"].version if "vllm" in installed else ""
     own = installed.get("flashinfer-python")
+    gpus = nvidia.survey(timeout=30).gpus if own else []
     # What is in the cache does not count: FlashInfer asks ninja about it.
     modules = (
-        flashinfer_install.compiled_modules("/nonexistent", os.path.join(os.path.dirname(own.path), "flashinfer"))
+        flashinfer_install.compiled_modules(
+            "/nonexistent",
+            os.path.join(os.path.dirname(own.path), "flashinfer"),
+            flashinfer_install.installed_for(stage.tree, installed, gpus[0].capability if gpus else ""),
+        )
         if own
         else []
     )

@@ -253,6 +253,8 @@ compiled_modules:
       description:
         - V(cache) is FlashInfer's cache, V(pack) a kernel pack whose manifest has this very file, and V(package) the
           wheel of flashinfer-python itself.
+        - V(mismatched) is of a pack that was placed for another FlashInfer, PyTorch, CUDA, Python, machine or GPU than
+          is here now, as after an upgrade. FlashInfer loads it all the same.
         - V(unlisted) lies where FlashInfer loads it unasked, and nobody vouches for it.
       type: str
       sample: pack
@@ -428,7 +430,11 @@ def look(stage: staging.Stage, env: dict[str, str], timeout: float, scratch: str
             probe["torch_cuda"],
             min(timeout, 30),
         ),
-        "compiled_modules": flashinfer_install.compiled_modules(flashinfer_install.workspace(variables), package)
+        "compiled_modules": flashinfer_install.compiled_modules(
+            flashinfer_install.workspace(variables),
+            package,
+            flashinfer_install.installed_for(stage.tree, installed, capability),
+        )
         if package
         else [],
         "caches": flashinfer_install.caches(variables),
@@ -498,7 +504,7 @@ def judge_compiling(found: dict) -> tuple[list[str], list[str]]:
                 "OlmOCR would not start: vllm compiles FlashInfer's sampling module at every start; mend the above, "
                 "install a kernel pack, or set VLLM_USE_FLASHINFER_SAMPLER=0"
             )
-    problems += [text for text in (flashinfer_install.unlisted(found["compiled_modules"]),) if text]
+    problems += [text for text in (flashinfer_install.foreign(found["compiled_modules"]),) if text]
     for module in found["compiled_modules"]:
         if cuda and module["cudart"] and module["cudart"] != cuda.split(".")[0]:
             problems.append(

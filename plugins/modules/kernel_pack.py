@@ -31,8 +31,9 @@ options:
       - V(packed) makes the pack of the modules in the cache.
       - V(placed) places the pack's modules in the environment, with the pack's manifest beside them, and removes every
         other module from that folder. FlashInfer loads what lies there, whoever put it there.
+      - V(cleared) takes out the pack that is placed where it must not be used, see RV(objection). Other modules stay.
     type: str
-    choices: [named, compiled, packed, placed]
+    choices: [named, compiled, packed, placed, cleared]
     required: true
   architecture:
     description:
@@ -42,7 +43,8 @@ options:
   public_keys:
     description:
       - Keys that are trusted to sign packs, each a line as in the C(.pub) file of C(ssh-keygen). With any,
-        O(state=placed) refuses a pack that none of them signed. Without, a pack needs no signature.
+        O(state=placed) refuses a pack that none of them signed, and one that is placed already counts for
+        O(state=named) and O(state=cleared) only if one of them signed it. Without, a pack needs no signature.
       - Sign a pack with C(ssh-keygen -Y sign -n ocrfleet-kernel-pack -f KEY PACK), where the private key is.
     type: list
     elements: str
@@ -131,6 +133,11 @@ placed:
   returned: O(state=named)
   type: bool
   sample: false
+objection:
+  description: Why the pack that is placed must not be used here. Empty where it may, or none is placed.
+  returned: O(state=named) or O(state=cleared)
+  type: str
+  sample: "flashinfer: expected 0.6.13, the pack has 0.3.1"
 lacks:
   description: What keeps a pack from being made here, with what to do. Empty where RV(can_compile).
   returned: O(state=named)
@@ -190,14 +197,14 @@ written:
   elements: str
   sample: [sampling]
 removed:
-  description: The modules of no pack that were removed, or would be. FlashInfer would have loaded them.
-  returned: O(state=placed)
+  description: The modules that were removed, or would be. FlashInfer would have loaded them.
+  returned: O(state=placed) or O(state=cleared)
   type: list
   elements: str
   sample: []
 differs:
   description: Whether anything in the environment was, or would be, written or removed.
-  returned: O(state=placed)
+  returned: O(state=placed) or O(state=cleared)
   type: bool
   sample: true
 needs_nvcc:
@@ -260,17 +267,6 @@ class Host:
         return activation.find_compiler(self.stage.tree, "", self.variables, self.bound_to["cuda"])
 
 
-def digits(architecture: str) -> str:
-    """An architecture without the letter that FlashInfer gives to some: 90 of 9.0, 90a and 90."""
-    return architecture.replace(".", "").rstrip("abcdef")
-
-
-def python_tag(tree: str) -> str:
-    """The binary interface, by the folder of the standard library: `lib/python3.11` is cp311."""
-    sites = distributions.site_packages(tree)
-    return "cp" + os.path.basename(os.path.dirname(sites[0]))[len("python") :].replace(".", "") if sites else ""
-
-
 def in_cache(found: list[dict], bound_to: dict[str, str]) -> dict[str, str]:
     """The paths of the cached modules of this architecture and version. Up to 0.3.1 the folder has no version."""
     return {
@@ -278,13 +274,13 @@ def in_cache(found: list[dict], bound_to: dict[str, str]) -> dict[str, str]:
         for module in found
         if module["origin"] == "cache"
         and module["flashinfer"] in ("", bound_to["flashinfer"])
-        and digits(module["architecture"]) == bound_to["architecture"]
+        and flashinfer_install.digits(module["architecture"]) == bound_to["architecture"]
     }
 
 
 def cached(host: Host) -> dict[str, str]:
     cache = flashinfer_install.workspace(host.variables)
-    return in_cache(flashinfer_install.compiled_modules(cache, host.package), host.bound_to)
+    return in_cache(flashinfer_install.compiled_modules(cache, host.package, host.bound_to), host.bound_to)
 
 
 def lacking(compiler: dict) -> str:
@@ -292,7 +288,7 @@ def lacking(compiler: dict) -> str:
     return "; ".join([*compiler["missing"], *([compiler["mismatch"]] if compiler["mismatch"] else [])])
 
 
-def named(host: Host) -> dict:
+def named(host: Host, keys: list[str]) -> dict:
     """Whether a pack can be made here, and whether FlashInfer would use one."""
     compiler = host.compiler()
     unwanted = ""
@@ -307,7 +303,8 @@ def named(host: Host) -> dict:
         "changed": False,
         "can_compile": compiler["ready"],
         "wanted": not unwanted,
-        "placed": kernel_pack.is_placed(host.package, host.bound_to),
+        "placed": kernel_pack.is_placed(host.package, host.bound_to, keys),
+        "objection": kernel_pack.objection(host.package, host.bound_to, keys),
         "lacks": lacking(compiler),
         "why_not": unwanted or lacking(compiler),
         "cuda_home": compiler["cuda_home"],
@@ -418,6 +415,19 @@ def placed(host: Host, path: str, signature: str, keys: list[str], check_mode: b
     }
 
 
+def cleared(host: Host, keys: list[str], check_mode: bool) -> dict:
+    """Take out a pack that must not be used here."""
+    objection = kernel_pack.objection(host.package, host.bound_to, keys)
+    removed = kernel_pack.clear(host.package, check_mode) if objection else []
+    return {
+        "changed": bool(objection),
+        "differs": bool(objection),
+        "objection": objection,
+        "removed": removed,
+        "diff": {"before": "".join(f"{name}\n" for name in removed), "after": ""},
+    }
+
+
 def outcome(listed: dict, content: bytes, modules: list[str], written: list[str]) -> dict:
     return {
         "changed": bool(written),
@@ -451,7 +461,7 @@ def find_host(module: AnsibleModule, scratch: str) -> Host:
             msg=f"expected PyTorch and FlashInfer to import in {stage.tree}, found: {why}; install them first (a "
             "pack is bound to their versions), or mend the import"
         )
-    architecture = digits(options["architecture"] or probe["capability"])
+    architecture = flashinfer_install.digits(options["architecture"] or probe["capability"])
     if not architecture.isdigit() or len(architecture) < 2:
         module.fail_json(
             msg="expected a GPU that PyTorch can use, or its compute capability in the option architecture, as in "
@@ -459,8 +469,15 @@ def find_host(module: AnsibleModule, scratch: str) -> Host:
             + (repr(options["architecture"]) if options["architecture"] else "neither")
             + "; name the architecture of the hosts that the pack is for (nvidia-smi --query-gpu=compute_cap)"
         )
-    bound_to = kernel_pack.kind(probe, python_tag(stage.tree), architecture, platform.machine())
-    return Host(stage, distributions.installed(stage.tree), env, bound_to, digits(probe["capability"]), scratch)
+    bound_to = kernel_pack.kind(probe, flashinfer_install.python_tag(stage.tree), architecture, platform.machine())
+    return Host(
+        stage,
+        distributions.installed(stage.tree),
+        env,
+        bound_to,
+        flashinfer_install.digits(probe["capability"]),
+        scratch,
+    )
 
 
 def main() -> None:
@@ -469,7 +486,7 @@ def main() -> None:
             "environment": {"type": "path", "required": True},
             "candidate": {"type": "path"},
             "path": {"type": "path"},
-            "state": {"type": "str", "choices": ["named", "compiled", "packed", "placed"], "required": True},
+            "state": {"type": "str", "choices": ["named", "compiled", "packed", "placed", "cleared"], "required": True},
             "architecture": {"type": "str"},
             "public_keys": {"type": "list", "elements": "str", "default": []},
             "signature": {"type": "path"},
@@ -486,10 +503,11 @@ def main() -> None:
     try:
         host = find_host(module, scratch)
         found = {
-            "named": lambda: named(host),
+            "named": lambda: named(host, options["public_keys"]),
             "compiled": lambda: compiled(host, options["compile_timeout"], checking),
             "packed": lambda: packed(host, path, module.atomic_move, checking),
             "placed": lambda: placed(host, path, options["signature"] or "", options["public_keys"], checking),
+            "cleared": lambda: cleared(host, options["public_keys"], checking),
         }[options["state"]]()
     except (kernel_pack.Refused, tree_file.Unsafe) as refused:
         module.fail_json(msg=str(refused))

@@ -171,7 +171,7 @@ def test_compiled_modules_of_cache_and_pack(tmp_path: Path) -> None:
     for path, content in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    found = flashinfer_install.compiled_modules(str(cache), str(package))
+    found = flashinfer_install.compiled_modules(str(cache), str(package), {})
     assert [(one["name"], one["origin"], one["flashinfer"], one["architecture"], one["cudart"]) for one in found] == [
         ("sampling", "cache", "", "90", "13"),
         ("page", "cache", "0.6.13", "90a", "12"),
@@ -366,7 +366,7 @@ def test_what_is_returned_is_what_is_documented(tmp_path: Path) -> None:
     module.parent.mkdir(parents=True)
     module.touch()
     compiler = flashinfer_install.compiler(("", ""), "", "", {}, "12.8", 5)
-    modules = flashinfer_install.compiled_modules("/nonexistent", str(tmp_path / "site/flashinfer"))
+    modules = flashinfer_install.compiled_modules("/nonexistent", str(tmp_path / "site/flashinfer"), {})
     gpu = nvidia.Survey("570.124.06", [nvidia.Gpu(0, "NVIDIA L4", "GPU-1", "8.9", 23034, 1, False)]).as_dict()
     assert told["compiler"]["contains"].keys() == compiler.keys()
     assert told["compiled_modules"]["contains"].keys() == modules[0].keys()

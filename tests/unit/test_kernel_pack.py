@@ -14,7 +14,14 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import kernel_pack, placed_kernels, staging, tree_file
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    flashinfer_install,
+    kernel_pack,
+    placed_kernels,
+    ssh_signature,
+    staging,
+    tree_file,
+)
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Distribution
 from ansible_collections.ocrfleet.gpu_stack.plugins.modules import kernel_pack as module
 
@@ -96,7 +103,7 @@ def test_what_lies_among_the_modules_and_is_of_no_pack_is_removed(tmp_path: Path
     lay(tmp_path, "linked", b"").parent.rename(outside)
     (tmp_path / AOT / "linked").symlink_to(outside)
     package = place(tmp_path)
-    assert sorted(placed_kernels.origins(package)) == ["page", "sampling"]
+    assert sorted(placed_kernels.origins(package, HERE)) == ["page", "sampling"]
     assert (outside / "linked.so").exists(), "a link is removed, not what it leads to"
 
 
@@ -152,7 +159,7 @@ def test_a_temporary_file_is_a_new_one(tmp_path: Path) -> None:
 def test_a_module_is_of_the_pack_only_as_the_manifest_beside_it_says(tmp_path: Path, change, origins) -> None:
     package = place(tmp_path)
     change(tmp_path / AOT)
-    assert placed_kernels.origins(package) == origins
+    assert placed_kernels.origins(package, HERE) == origins
     assert kernel_pack.is_placed(package, HERE) is (set(origins.values()) == {"pack"})
 
 
@@ -166,6 +173,31 @@ def test_a_pack_is_placed_whole_and_for_this_host_or_it_is_not(tmp_path: Path) -
     assert not kernel_pack.is_placed(package, HERE), "one is too many"
 
 
+@pytest.mark.parametrize("key", kernel_pack.KEYS)
+def test_a_pack_is_placed_for_what_was_here_then(tmp_path: Path, key: str) -> None:
+    """FlashInfer loads it unasked also after an upgrade, or in another GPU's host."""
+    package = place(tmp_path)
+    now = {**HERE, key: "9.9"}
+    assert placed_kernels.origins(package, {**HERE, key: ""}) == {"page": "pack", "sampling": "pack"}, "not known"
+    assert placed_kernels.origins(package, now) == {"page": "mismatched", "sampling": "mismatched"}
+    modules = flashinfer_install.compiled_modules("/nonexistent", package, now)
+    assert not flashinfer_install.is_packed(modules)
+    assert f"{AOT}/page/page.so" in flashinfer_install.foreign(modules)
+    assert "a pack brought that was built for another FlashInfer" in flashinfer_install.foreign(modules)
+    assert f"{key}: expected 9.9, the pack has {HERE[key]}" == kernel_pack.objection(package, now, [])
+
+
+def test_a_placed_pack_is_taken_out_and_nothing_else(tmp_path: Path) -> None:
+    package = place(tmp_path)
+    by_hand = lay(tmp_path, "norm", b"")
+    assert kernel_pack.clear(package, check_mode=True) == ["page", "sampling"]
+    assert kernel_pack.is_placed(package, HERE) is False
+    assert (tmp_path / AOT / "page/page.so").exists()
+    assert kernel_pack.clear(package, check_mode=False) == ["page", "sampling"]
+    assert list((tmp_path / AOT).rglob("*.*")) == [by_hand]
+    assert kernel_pack.objection(package, HERE, []) == ""
+
+
 def test_kernels_of_flashinfers_own_wheel_are_told_and_left_alone(tmp_path: Path) -> None:
     lay(tmp_path, "norm", b"built in")
     record = tmp_path / "flashinfer_python-0.3.1.dist-info" / "RECORD"
@@ -173,7 +205,7 @@ def test_kernels_of_flashinfers_own_wheel_are_told_and_left_alone(tmp_path: Path
     record.write_text("flashinfer/__init__.py,sha256=x,1\nflashinfer/data/aot/norm/norm.so,sha256=x,8\n")
     lay(tmp_path, "page", b"by hand")
     package = str(tmp_path / "flashinfer")
-    assert placed_kernels.origins(package) == {"norm": "package", "page": "unlisted"}
+    assert placed_kernels.origins(package, HERE) == {"norm": "package", "page": "unlisted"}
     with pytest.raises(
         kernel_pack.Refused, match="expected a FlashInfer without compiled modules of its own, found norm"
     ):
@@ -255,7 +287,7 @@ def test_only_modules_of_this_version_and_architecture_are_packed() -> None:
 
 @pytest.mark.parametrize(("text", "expected"), [("9.0", "90"), ("90a", "90"), ("12.0f", "120"), ("89", "89"), ("", "")])
 def test_digits(text: str, expected: str) -> None:
-    assert module.digits(text) == expected
+    assert flashinfer_install.digits(text) == expected
 
 
 # --- signatures, by the real ssh-keygen ---
@@ -291,6 +323,24 @@ def test_a_trusted_signature_is_named_by_its_key(tmp_path: Path, keys: Path) -> 
     sign(keys, pack)
     told = subprocess.run(["ssh-keygen", "-lf", str(keys / "release.pub")], check=True, capture_output=True, text=True)
     assert signer(pack, public(keys, "other", "release")) == told.stdout.split()[1]
+
+
+def test_a_pack_that_is_placed_counts_only_if_a_trusted_key_signed_it(tmp_path: Path, keys: Path) -> None:
+    """Keys may be trusted later than it was placed."""
+    pack = tmp_path / "pack.tar.xz"
+    pack.write_bytes(kernel_pack.pack(MODULES, HERE))
+    sign(keys, pack)
+    release, other = public(keys, "release"), public(keys, "other")
+    assert ssh_signature.fingerprint(release[0]) == signer(pack, release)
+    assert ssh_signature.fingerprint("ssh-ed25519 A x") == ssh_signature.fingerprint("hello") == ""
+    package = place(tmp_path)
+    assert kernel_pack.is_placed(package, HERE, [])
+    assert not kernel_pack.is_placed(package, HERE, release)
+    assert kernel_pack.objection(package, HERE, release) == "expected the signature of a trusted key, found none"
+    listed = {**kernel_pack.manifest(MODULES, HERE), "signed_by": signer(pack, release)}
+    kernel_pack.place(listed, MODULES, kernel_pack.to_place(listed, MODULES, package), package)
+    assert kernel_pack.is_placed(package, HERE, release)
+    assert not kernel_pack.is_placed(package, HERE, other)
 
 
 @pytest.mark.parametrize(

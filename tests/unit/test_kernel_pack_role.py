@@ -228,6 +228,22 @@ def test_what_a_host_calls_its_pack_leads_to_no_other_file_of_the_control_node(w
     assert not list(wave.folder.rglob("liar-packs/*"))
 
 
+def test_a_pack_that_must_not_be_used_is_taken_out_where_none_takes_its_place(wave: Wave) -> None:
+    """Once unsigned packs are refused, and after an upgrade, FlashInfer would go on loading the old one."""
+    wave.add("one", kernel_pack_architecture="9.0")
+    wave.run()
+    assert has_pack(wave, "one")
+    shutil.rmtree(wave.store)
+    wave.hosts["one"].update(kernel_pack_public_keys=["ssh-ed25519 AAAA x"], kernel_pack_architecture="")
+    assert wave.run("--check")["one"]["placed"]["differs"] is True
+    assert has_pack(wave, "one")
+    placed = wave.run()["one"]["placed"]
+    assert (placed["removed"], placed["changed"]) == (["prefill_fa2", "prefill_fa3", "sampling"], True)
+    assert "expected the signature of a trusted key, found none" in placed["objection"]
+    assert not has_pack(wave, "one")
+    assert "differs" not in wave.run()["one"]["placed"], "nothing is left to take out"
+
+
 def test_a_builder_alone_leaves_the_environment_as_it_is(wave: Wave) -> None:
     wave.add("one", gpu=False, kernel_pack_architecture="9.0")
     wave.add("nothing", gpu=False)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import sys
 import textwrap
 import time
@@ -17,6 +18,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     commands,
     document_check,
     gpu_presence,
+    model_weights,
     nvidia,
     show_config,
     stack_checks,
@@ -511,6 +513,51 @@ def test_vllms_log_is_told_and_held_against_its_start(
     assert verdict.status == status, verdict.reason
     assert says in verdict.seen["vllm's log"]
     assert ("expected vllm to sample with FlashInfer" in verdict.reason) == (status == "failed")
+
+
+# Ends well only where nothing of the hub would be asked for.
+OFFLINE = """
+import json, os, pathlib, sys
+argv = ["--model", "x", dict(default="allenai/olmOCR-2-7B-1025-FP8")]
+assert "--model" not in sys.argv and os.environ["HF_HUB_OFFLINE"] == "1"
+results = pathlib.Path(sys.argv[1], "results")
+results.mkdir(parents=True)
+metadata = {{"pdf-total-pages": 1, "total-fallback-pages": 0, "total-output-tokens": 9}}
+(results / "output_1.jsonl").write_text(json.dumps({{"text": {phrase!r}, "metadata": metadata}}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("weights", "variable", "status"),
+    [(None, "HF_HOME", "not_run"), (16, "HF_HOME", "passed"), (16, "HF_HUB_CACHE", "passed"), (5, "HF_HOME", "not_run")],
+)
+def test_a_vllm_of_its_own_is_started_only_with_a_model_that_is_there(
+    with_pipeline: Environment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    weights: int | None,
+    variable: str,
+    status: str,
+) -> None:
+    """Offline it would fail and undo a healthy transaction; online it would fetch gigabytes."""
+    (with_pipeline.site / "olmocr" / "pipeline.py").write_text(OFFLINE.format(phrase=PHRASE))
+    hub = tmp_path / "cache/hub"
+    monkeypatch.setenv(variable, str(hub if variable == "HF_HUB_CACHE" else hub.parent))
+    if weights is not None:
+        model = hub / "models--allenai--olmOCR-2-7B-1025-FP8"
+        snapshot = model / "snapshots/abc"
+        snapshot.mkdir(parents=True)
+        (model / "refs").mkdir()
+        (model / "refs/main").write_text("abc")
+        for name in model_weights.NEEDED:
+            (snapshot / name).write_text("{}")
+        header = json.dumps({"a": {"dtype": "U8", "shape": [16], "data_offsets": [0, 16]}}).encode()
+        content = len(header).to_bytes(8, "little") + header + bytes(weights)
+        (snapshot / "model.safetensors").write_bytes(content)
+    verdict = run(with_pipeline, tmp_path, [document()], GPU, free_share=lambda _visible: (0.99, ""))["document"]
+    assert verdict.status == status, verdict.reason
+    if status == "not_run":
+        assert "no model in the cache: OlmOCR would fetch allenai/olmOCR-2-7B-1025-FP8" in verdict.reason
 
 
 @pytest.mark.parametrize(
