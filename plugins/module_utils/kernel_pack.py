@@ -105,9 +105,11 @@ def module_file(name: str) -> str:
     return f"{name}/{name}.so"
 
 
-def manifest(modules: Mapping[str, bytes], bound_to: Mapping[str, str]) -> dict:
+def manifest(modules: Mapping[str, bytes], bound_to: Mapping[str, str], nvcc: str = "") -> dict:
+    """What a pack says of itself. `nvcc` is the version of the compiler, which binds nothing and explains much."""
     return {
         "format": FORMAT,
+        "nvcc": nvcc,
         **{key: bound_to[key] for key in KEYS},
         "modules": {
             name: {"sha256": sha256(content), "size": len(content)} for name, content in sorted(modules.items())
@@ -135,10 +137,10 @@ def collect(paths: Mapping[str, str], bound_to: Mapping[str, str]) -> dict[str, 
     return modules
 
 
-def pack(modules: Mapping[str, bytes], bound_to: Mapping[str, str]) -> bytes:
+def pack(modules: Mapping[str, bytes], listed: Mapping) -> bytes:
     """The archive. The same modules give the same bytes, so that a cache can be asked by hash."""
     stream = io.BytesIO()
-    files = {MANIFEST: json.dumps(manifest(modules, bound_to), indent=1, sort_keys=True).encode()}
+    files = {MANIFEST: json.dumps(listed, indent=1, sort_keys=True).encode()}
     files.update({module_file(name): content for name, content in sorted(modules.items())})
     with tarfile.open(fileobj=stream, mode="w:xz", preset=3) as archive:
         for name, content in files.items():

@@ -73,12 +73,13 @@ def of_package(package: str) -> list[str]:
 
 
 def fits(listed: Mapping[str, Any], here: Mapping[str, str]) -> bool:
-    """Whether a pack was built for what is here, as far as that is known. Labels of versions are left out."""
-    return all(
-        str(listed.get(key, "")).split("+", maxsplit=1)[0] == value.split("+", maxsplit=1)[0]
-        for key, value in here.items()
-        if value
-    )
+    """Whether a pack was built for what is here, as far as that is known. Labels of versions are left out.
+
+    0.0.0 is what a FlashInfer that was built from a plain source tree calls itself, whatever its metadata says.
+    """
+    both = [(str(listed.get(key, "")), value) for key, value in here.items() if value]
+    public = [[text.split("+", maxsplit=1)[0] for text in pair] for pair in both]
+    return all(built_for == found or built_for == "0.0.0" for built_for, found in public)
 
 
 def origins(package: str, here: Mapping[str, str]) -> dict[str, str]:

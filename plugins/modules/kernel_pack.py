@@ -168,7 +168,9 @@ path:
   returned: success
   type: str
 manifest:
-  description: What the pack is bound to, and the checksums of its C(modules).
+  description:
+    - What the pack is bound to, and the checksums of its C(modules).
+    - C(nvcc) is the version of the compiler that was found where it was packed.
   returned: O(state=packed) or O(state=placed)
   type: dict
   sample:
@@ -177,6 +179,7 @@ manifest:
     flashinfer: 0.6.13
     format: 1
     machine: x86_64
+    nvcc: "12.8"
     modules:
       sampling: {"sha256": "0263829989b6fd954f72baaf2fc64bc2e2f01d692d4de72986ea808f6e99813f", "size": 1048576}
     python: cp311
@@ -348,16 +351,15 @@ def compiled(host: Host, timeout: int, check_mode: bool) -> dict:
 
 def packed(host: Host, path: str, move: Callable[[str, str], None], check_mode: bool) -> dict:
     modules = kernel_pack.collect(cached(host), host.bound_to)
-    content = kernel_pack.pack(modules, host.bound_to)
+    listed = kernel_pack.manifest(modules, host.bound_to, host.compiler()["nvcc_version"])
+    content = kernel_pack.pack(modules, listed)
     changed = read(path) != content
     if changed and not check_mode:
         staged = os.path.join(host.scratch, "packed")
         with open(staged, "wb") as file:
             file.write(content)
         move(staged, path)
-    return outcome(
-        kernel_pack.manifest(modules, host.bound_to), content, sorted(modules), sorted(modules) if changed else []
-    )
+    return outcome(listed, content, sorted(modules), sorted(modules) if changed else [])
 
 
 def signer(content: bytes, path: str, signature: str, keys: list[str], scratch: str) -> str:

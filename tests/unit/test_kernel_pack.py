@@ -49,16 +49,20 @@ def archive(files: dict[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
+def packed(modules: dict[str, bytes]) -> bytes:
+    return kernel_pack.pack(modules, kernel_pack.manifest(modules, HERE, "12.8"))
+
+
 def listing(**changes: object) -> bytes:
     return json.dumps({**kernel_pack.manifest(MODULES, HERE), **changes}).encode()
 
 
 def test_there_and_back(tmp_path: Path) -> None:
-    content = kernel_pack.pack(MODULES, HERE)
-    assert content == kernel_pack.pack(dict(reversed(list(MODULES.items()))), HERE)
+    content = packed(MODULES)
+    assert content == packed(dict(reversed(list(MODULES.items()))))
     path = tmp_path / "pack.tar.xz"
     listed, modules = kernel_pack.unpack(str(path), content)
-    assert modules == MODULES
+    assert (modules, listed["nvcc"]) == (MODULES, "12.8")
     assert kernel_pack.mismatches(listed, HERE) == []
     package = str(tmp_path / "flashinfer")
     placing = kernel_pack.to_place(listed, modules, package)
@@ -180,6 +184,8 @@ def test_a_pack_is_placed_for_what_was_here_then(tmp_path: Path, key: str) -> No
     now = {**HERE, key: "9.9"}
     assert placed_kernels.origins(package, {**HERE, key: ""}) == {"page": "pack", "sampling": "pack"}, "not known"
     assert placed_kernels.origins(package, now) == {"page": "mismatched", "sampling": "mismatched"}
+    from_source = {**kernel_pack.manifest(MODULES, HERE), "flashinfer": "0.0.0+unknown"}
+    assert placed_kernels.fits(from_source, HERE), "what it calls itself says nothing"
     modules = flashinfer_install.compiled_modules("/nonexistent", package, now)
     assert not flashinfer_install.is_packed(modules)
     assert f"{AOT}/page/page.so" in flashinfer_install.foreign(modules)
@@ -249,7 +255,7 @@ def test_refused(files: dict[str, bytes], says: str) -> None:
     assert "build the pack anew" in str(refused.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"not an archive", kernel_pack.pack(MODULES, HERE)[:200]])
+@pytest.mark.parametrize("content", [b"", b"not an archive", packed(MODULES)[:200]])
 def test_no_pack_at_all(content: bytes) -> None:
     with pytest.raises(kernel_pack.Refused, match="/store/pack: expected a kernel pack, found no archive"):
         kernel_pack.unpack("/store/pack", content)
@@ -318,7 +324,7 @@ def signer(pack: Path, trusted: list[str]) -> str:
 
 def test_a_trusted_signature_is_named_by_its_key(tmp_path: Path, keys: Path) -> None:
     pack = tmp_path / "pack.tar.xz"
-    pack.write_bytes(kernel_pack.pack(MODULES, HERE))
+    pack.write_bytes(packed(MODULES))
     assert signer(pack, []) == "", "without keys no signature is asked for"
     sign(keys, pack)
     told = subprocess.run(["ssh-keygen", "-lf", str(keys / "release.pub")], check=True, capture_output=True, text=True)
@@ -328,7 +334,7 @@ def test_a_trusted_signature_is_named_by_its_key(tmp_path: Path, keys: Path) -> 
 def test_a_pack_that_is_placed_counts_only_if_a_trusted_key_signed_it(tmp_path: Path, keys: Path) -> None:
     """Keys may be trusted later than it was placed."""
     pack = tmp_path / "pack.tar.xz"
-    pack.write_bytes(kernel_pack.pack(MODULES, HERE))
+    pack.write_bytes(packed(MODULES))
     sign(keys, pack)
     release, other = public(keys, "release"), public(keys, "other")
     assert ssh_signature.fingerprint(release[0]) == signer(pack, release)
@@ -358,7 +364,7 @@ def test_a_pack_that_is_placed_counts_only_if_a_trusted_key_signed_it(tmp_path: 
 )
 def test_a_signature_that_does_not_count(tmp_path: Path, keys: Path, how: str, says: str) -> None:
     pack = tmp_path / "pack.tar.xz"
-    pack.write_bytes(kernel_pack.pack(MODULES, HERE))
+    pack.write_bytes(packed(MODULES))
     trusted = public(keys, "release")
     if how != "unsigned":
         name = "other" if how == "by another key" else "release"
@@ -398,7 +404,7 @@ def test_a_host_without_ssh_keygen_says_so(tmp_path: Path, keys: Path, monkeypat
 def test_a_pack_is_placed_only_where_it_runs(tmp_path: Path, gpu: str, architecture: str, says: str) -> None:
     (tmp_path / "site").mkdir()
     pack = tmp_path / "pack.tar.xz"
-    pack.write_bytes(kernel_pack.pack(MODULES, HERE))
+    pack.write_bytes(packed(MODULES))
     installed = {"flashinfer-python": Distribution("flashinfer-python", "0.6.13", str(tmp_path / "site" / "x"))}
     bound_to = {**HERE, "architecture": architecture}
     host = module.Host(staging.Stage(str(tmp_path)), installed, {}, bound_to, gpu, str(tmp_path))
@@ -413,7 +419,7 @@ def test_a_pack_is_placed_only_where_it_runs(tmp_path: Path, gpu: str, architect
 
 def test_what_placing_removes_is_told_before_it_is_done(tmp_path: Path) -> None:
     pack = tmp_path / "pack.tar.xz"
-    pack.write_bytes(kernel_pack.pack(MODULES, HERE))
+    pack.write_bytes(packed(MODULES))
     installed = {"flashinfer-python": Distribution("flashinfer-python", "0.6.13", str(tmp_path / "x"))}
     host = module.Host(staging.Stage(str(tmp_path)), installed, {}, HERE, "", str(tmp_path))
     left = lay(tmp_path, "norm", b"unsigned")

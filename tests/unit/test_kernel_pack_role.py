@@ -197,7 +197,9 @@ def test_a_signed_pack_is_built_signed_and_placed(wave: Wave) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     public = key.with_suffix(".pub").read_text()
     wave.add("one", kernel_pack_signing_key=str(key), kernel_pack_public_keys=[public], kernel_pack_architecture="9.0")
-    assert wave.run()["one"]["placed"]["signed_by"].startswith("SHA256:")
+    placed = wave.run()["one"]["placed"]
+    assert placed["signed_by"].startswith("SHA256:")
+    assert placed["manifest"]["nvcc"] == "12.8"
     assert [name.endswith(".sig") for name in wave.packs()] == [False, True]
 
 

@@ -529,7 +529,12 @@ metadata = {{"pdf-total-pages": 1, "total-fallback-pages": 0, "total-output-toke
 
 @pytest.mark.parametrize(
     ("weights", "variable", "status"),
-    [(None, "HF_HOME", "not_run"), (16, "HF_HOME", "passed"), (16, "HF_HUB_CACHE", "passed"), (5, "HF_HOME", "not_run")],
+    [
+        (None, "HF_HOME", "not_run"),
+        (16, "HF_HOME", "passed"),
+        (16, "HF_HUB_CACHE", "passed"),
+        (5, "HF_HOME", "not_run"),
+    ],
 )
 def test_a_vllm_of_its_own_is_started_only_with_a_model_that_is_there(
     with_pipeline: Environment,
