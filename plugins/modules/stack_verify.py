@@ -26,7 +26,7 @@ notes:
     folders, OlmOCR's
     log and all results lie in a temporary folder that is removed.
   - The document check with a vllm of its own compiles kernels into the user's caches, as any run of OlmOCR does. A
-    model that is named may be downloaded into them; without one the check runs only where OlmOCR's own lies there whole.
+    model that is named may be downloaded into them; without one it runs only where OlmOCR's own lies there whole.
   - The module uses vllm's and FlashInfer's own switches to send no usage statistics.
 extends_documentation_fragment:
   - ocrfleet.gpu_stack.environment
