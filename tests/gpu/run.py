@@ -5,11 +5,12 @@
 """Apply FlashInfer on a real GPU with playbooks/flashinfer.yml, in one call and without network, and prove it right.
 
     python3 tests/gpu/run.py WHEELS OUT [--environment PREFIX] [--method METHOD] [--flashinfer VERSION]
-                             [--accept-unmet NAMES]
+                             [--accept-unmet NAMES] [--only STEP[,STEP]]
 
 WHEELS is a folder with uv, ansible-core and FlashInfer and what each needs beyond the environment. PREFIX, the
 environment of the Python that runs this unless named, must have PyTorch; it is cloned, and only the clones are changed.
-OUT gets results.json, results.md and transcript.txt. The exit code is 0 when every check passed.
+With --only the named steps run, and those that they build upon. OUT gets results.json, results.md and transcript.txt.
+The exit code is 0 when every check passed.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ FLASHINFER_KERNELS = ["flashinfer_decode", "flashinfer_prefill", "flashinfer_sam
 # No nvcc, no ninja, and nothing at the place where FlashInfer would look for nvcc next.
 NO_COMPILER = {"PATH": "/usr/bin:/bin", "CUDA_HOME": "/nonexistent"}
 SABOTAGE = str(REPOSITORY / "tests/unit/fixtures/gpu/sabotage")
+# What uses the GPU, by what starts it: the smoke kernels, and OlmOCR's pipeline with its vllm. Compiling is dear, too.
+USERS_OF_THE_GPU = ("gpu_kernels.py", "kernel_compile.py", "olmocr.pipeline")
 ASK_TORCH = "import json, torch; print(json.dumps([torch.__version__, torch.version.cuda]))"
 
 checks: list[dict] = []
@@ -127,6 +130,22 @@ def clone(name: str) -> str:
     accept_local_edits(target)
     figures["clone_seconds"] = round(time.monotonic() - started, 1)
     return str(target)
+
+
+def watch(environment: str) -> Path:
+    """Have every Python of a clone write down how it was started; the file where it does."""
+    log = WORK / f"started-{Path(environment).name}.txt"
+    site = next(Path(environment).glob("lib/python3*/site-packages"))
+    text = f"import sys\nwith open({str(log)!r}, 'a') as log:\n    log.write(' '.join(sys.orig_argv) + '\\n')\n"
+    (site / "sitecustomize.py").unlink(missing_ok=True)  # it may be a link to the environment's own
+    (site / "sitecustomize.py").write_text(text, encoding="utf-8")
+    return log
+
+
+def users_of_the_gpu(log: Path) -> list[str]:
+    """Which programs that use the GPU a watched clone has started."""
+    started = log.read_text(encoding="utf-8") if log.exists() else ""
+    return [name for name in USERS_OF_THE_GPU if name in started]
 
 
 # --- Ansible ----------------------------------------------------------------------------------------------------------
@@ -218,11 +237,13 @@ def has_flashinfer(environment: str) -> bool:
 
 
 def check_apply(first: str) -> None:
+    started = watch(first)
     dry = play("check-mode", first, {}, {}, "--check", "--diff")
     check("check mode ends well", dry["rc"] == 0, last_words(dry) if dry["rc"] else dry["seconds"])
     check("check mode shows the plan", "flashinfer-python" in dry["said"], options.method)
     check("check mode changes nothing", not has_flashinfer(first), first)
-    check("check mode runs nothing on the GPU", not (WORK / "stacks/first/kernel-packs").exists(), "no kernel compiled")
+    used = users_of_the_gpu(started)
+    check("check mode runs nothing on the GPU", started.exists() and not used, used or "only imports")
 
     applied = play("apply", first, {}, {})
     figures["apply"] = {"seconds": applied["seconds"], "evidence": applied["evidence"]}
@@ -232,6 +253,9 @@ def check_apply(first: str) -> None:
     check("PyTorch has not moved", seen["torch"]["status"] == "passed", seen["torch"]["seen"])
     check("CUDA is still available", seen["cuda"]["status"] == "passed", seen["cuda"]["seen"])
     check("the smoke kernels are right", seen["smoke"]["status"] == "passed", seen["smoke"])
+    # Else the check above would see nothing whatever was run.
+    used = users_of_the_gpu(started)
+    check("which a real run does, and is seen", set(USERS_OF_THE_GPU[:2]) <= set(used), used)
     built = applied["evidence"]["kernel_pack"]
     check("a pack was built", list(PACKS.glob("*.tar.xz")), [str(path.name) for path in PACKS.glob("*")])
     check("it was compiled without the GPU", "modules in" in built.get("compiled here", ""), built.get("compiled here"))
@@ -374,6 +398,20 @@ def report(seconds: float) -> None:
     print(f"{passed} passed, {len(checks) - passed} failed", flush=True)
 
 
+# In their order, each with what it builds upon.
+STEPS = {"apply": (), "pack": ("apply",), "wrong_result": (), "torch": (), "failures": ()}
+
+
+def chosen(only: str) -> list[str]:
+    """The steps to run: all, or those named with what they build upon."""
+    named = [name for name in only.split(",") if name]
+    unknown = sorted(set(named) - set(STEPS))
+    if unknown:
+        raise SystemExit(f"expected --only to name steps of {', '.join(STEPS)}, found {', '.join(unknown)}; correct it")
+    wanted = {step for name in named or STEPS for step in (name, *STEPS[name])}
+    return [name for name in STEPS if name in wanted]
+
+
 def read_arguments() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheels")
@@ -383,7 +421,9 @@ def read_arguments() -> None:
     parser.add_argument("--flashinfer", default="0.6.13")
     # For kernels in CuTe and cuTile, which OlmOCR's model does not use; together they are larger than all the rest.
     parser.add_argument("--accept-unmet", default="cuda-tile,nvidia-cudnn-frontend,nvidia-cutlass-dsl")
+    parser.add_argument("--only", default="")
     parser.parse_args(namespace=options)
+    options.steps = chosen(options.only)
     options.accept_unmet = [name for name in options.accept_unmet.split(",") if name]
     options.wheels, options.out = os.path.abspath(options.wheels), os.path.abspath(options.out)
     python = os.path.join(options.environment, "bin", "python")
@@ -410,16 +450,16 @@ def main() -> int:
     make_keys()
     describe_installed()
     first, second, third = (clone(name) for name in ("first", "second", "third"))
-    steps = (
-        lambda: check_apply(first),
-        lambda: check_pack(first, second),
-        lambda: check_wrong_result(third),
-        lambda: check_torch(first),
-        lambda: check_failures(first),
-    )
-    for step in steps:
+    steps = {
+        "apply": lambda: check_apply(first),
+        "pack": lambda: check_pack(first, second),
+        "wrong_result": lambda: check_wrong_result(third),
+        "torch": lambda: check_torch(first),
+        "failures": lambda: check_failures(first),
+    }
+    for name in options.steps:
         try:
-            step()
+            steps[name]()
         except Exception as error:
             check("the step came to its end", False, f"{type(error).__name__}: {error}")
         report(time.monotonic() - started)  # what is known so far outlives a time limit on the whole call
