@@ -141,6 +141,6 @@ def test_whether_a_pack_is_wanted(
     made = host(tmp_path, monkeypatch)
     made.gpu = gpu
     made.installed.update({name: Distribution(name, version, "/site/x") for name, version in extra.items()})
-    found = module.named(made)
+    found = module.named(made, [])
     assert (found["wanted"], found["can_compile"]) == (wanted, True)
     assert why in found["why_not"]
