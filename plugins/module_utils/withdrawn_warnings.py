@@ -30,23 +30,23 @@ _GAP = r"[\s>*_`'\"]+"
 _VERSION = r"(?:-python|\s+wheel)?[\s`*_('\"=<>~!-]{0,4}v?\d+\.\d"
 # A warning of one release ("do not install FlashInfer 0.2.5"), or of one way, stays true, and stays.
 _WARNING = re.compile(
-    rf"(?<![a-z0-9])(?:do{_GAP}not|don['’]t|never)(?:{_GAP}ever)?(?:{_GAP}pip)?{_GAP}install(?:{_GAP}the)?{_GAP}flashinfer"
+    rf"(?<![a-z0-9])(?:do{_GAP}not|don['\u2019]t|never)(?:{_GAP}ever)?(?:{_GAP}pip)?{_GAP}install(?:{_GAP}the)?{_GAP}flashinfer"
     rf"(?![a-z]|{_VERSION}|(?:\S*\s+)(?:before|without|unless)\b)",
     re.IGNORECASE,
 )
 # Whatever may be meant as one.
 _ANY = re.compile(
-    r"(?:\bnot|n['’]t|\bnever|\bavoid)\b[^.!?;]{0,60}\binstall\w*\b[^.!?;]{0,40}flashinfer", re.IGNORECASE
+    r"(?:\bnot|n['\u2019]t|\bnever|\bavoid)\b[^.!?;]{0,60}\binstall\w*\b[^.!?;]{0,40}flashinfer", re.IGNORECASE
 )
 # What may stand before the warning in its sentence: marks and labels, but no quotation mark.
-_MARKS = r"(?:[^\w\"'“‘«`]|_)*"
+_MARKS = r"(?:[^\w\"'\u201c\u2018«`]|_)*"
 _LABELS = re.compile(
     rf"{_MARKS}(?:(?:warning|important|caution|note|danger|attention|please)\b{_MARKS})*", re.IGNORECASE
 )
 # What may not stand behind it: a command, a requirement, or a line that could be a sentence of its own.
 _COMMAND = re.compile(r"\binstall|==|`[^`]+`", re.IGNORECASE)
 _OTHER_LINE = re.compile(r"\n[\s>]*[A-Z]")
-_SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)[.!?;]+[*_)\]\"'”’`]*(?=\s|\Z)|(?: {2}|\\)(?=\r?\n)")
+_SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)[.!?;]+[*_)\]\"'\u201d\u2019`]*(?=\s|\Z)|(?: {2}|\\)(?=\r?\n)")
 _CLOSING = re.compile(r"[*_)\]]+\Z")
 
 _KEPT = f"{NAME} withdrew a warning here, and keeps it for the way back: "

@@ -115,7 +115,7 @@ def test_of_a_document_only_the_warning_goes(text, left):
     [
         "do not install flashinfer-python",
         "Don't install FlashInfer",
-        "Don’t install FlashInfer",
+        "Don\u2019t install FlashInfer",
         "NEVER install FlashInfer",
         "**DO NOT** install FlashInfer",
         "DO NOT install the FlashInfer wheel",
@@ -136,7 +136,7 @@ def test_each_wording_of_the_warning_is_known(wording):
         "do not install flashinfer-python==0.2.5",
         "Do not install FlashInfer without --no-deps.",
         "You should avoid installing FlashInfer.",
-        f"The guide said “{WARNING}”.",
+        f"The guide said \u201c{WARNING}\u201d.",
         f"Install CUDA, and {WARNING}.",
     ],
 )
