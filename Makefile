@@ -11,7 +11,7 @@ SITE_ARGS = $(if $(FI_METHOD),-e fi_method=$(FI_METHOD)) $(if $(filter command l
 # What `make test` runs, cheapest first. A new part is a target below and its name here.
 TEST_PARTS = check docs browser test-roles test-hostile test-faults molecule
 # What may stand behind `make TARGET`: a misspelt one would be ignored, and the run would go another way than was asked for.
-VARIABLES = FI_METHOD ANSIBLE_ARGS STACK_ROOT SCENARIO SCENARIOS TEST_PARTS FAULTS_KILLS EVIDENCE HOSTS WHEELS OUT FI_VERSION ENVIRONMENT WORK REPEAT PYTHON
+VARIABLES = FI_METHOD ANSIBLE_ARGS STACK_ROOT SCENARIO SCENARIOS TEST_PARTS FAULTS_KILLS EVIDENCE HOSTS WHEELS OUT ONLY FI_VERSION ENVIRONMENT WORK REPEAT PYTHON
 UNKNOWN := $(foreach name,$(filter-out $(VARIABLES),$(.VARIABLES)),$(if $(findstring command line,$(origin $(name))),$(name)))
 ifneq ($(strip $(UNKNOWN)),)
 $(error expected variables out of $(VARIABLES); found $(strip $(UNKNOWN)))
@@ -28,7 +28,7 @@ help: ## Show this help
 	@echo '  STACK_ROOT        the folder that holds the stack: $(STACK_ROOT) (site, clean-stack)'
 	@echo '  SCENARIO          one molecule scenario instead of those of CI (molecule)'
 	@echo '  FAULTS_KILLS      how many kills: $(FAULTS_KILLS); 200 is the full run (test-faults)'
-	@echo '  WHEELS, OUT       folders for the wheels and the results; FI_VERSION, the FlashInfer release (test-gpu)'
+	@echo '  WHEELS, OUT       folders for the wheels and the results; FI_VERSION, the FlashInfer release; ONLY, the steps (test-gpu)'
 	@echo '  ENVIRONMENT       a stack without FlashInfer (compatibility, bench-methods); WORK, REPEAT, a folder and how often'
 	@echo '  PYTHON            the Python, 3.11 or newer, that .venv is made with (env)'
 
@@ -98,7 +98,7 @@ test-offline: env ## Make a bundle, and install the whole stack from it in a net
 .PHONY: test-gpu
 test-gpu: ## On a GPU host without network: FlashInfer on clones of the PyTorch environment found there, from WHEELS
 	@[ -n "$(WHEELS)" ] && [ -n "$(OUT)" ] || { echo 'test-gpu: expected WHEELS=folder OUT=folder' >&2; exit 2; }
-	PATH="$${PATH#*:}" python3 tests/gpu/run.py "$(WHEELS)" "$(OUT)" $(if $(ENVIRONMENT),--environment "$(ENVIRONMENT)") $(if $(FI_METHOD),--method $(FI_METHOD)) $(if $(FI_VERSION),--flashinfer $(FI_VERSION))
+	PATH="$${PATH#*:}" python3 tests/gpu/run.py "$(WHEELS)" "$(OUT)" $(if $(ENVIRONMENT),--environment "$(ENVIRONMENT)") $(if $(FI_METHOD),--method $(FI_METHOD)) $(if $(FI_VERSION),--flashinfer $(FI_VERSION)) $(if $(ONLY),--only "$(ONLY)")
 
 .PHONY: test-hostile
 test-hostile: env ## Requests that must be refused, with the real uv and package index
