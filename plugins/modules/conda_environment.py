@@ -119,6 +119,13 @@ def main() -> None:
             f"{'part of one' if state == 'partial' else 'something else'}; move it away, or correct stack_environment"
         )
     command = create_command(params)
+    # In check mode a path may be where the role conda would install it.
+    foreseen = module.check_mode and os.sep in params["executable"]
+    if not foreseen and not shutil.which(params["executable"]):
+        module.fail_json(
+            msg=f"expected conda, mamba or micromamba at {params['executable']}, found none; apply the role conda "
+            "before, or name one with python_env_conda"
+        )
     if module.check_mode:
         module.exit_json(changed=True, command=command)
     try:

@@ -87,3 +87,18 @@ def test_what_is_somebody_elses_is_left_alone(host):
     (host / "env/notes.txt").write_text("mine")
     assert "found something else" in made(host)["msg"]
     assert (host / "env/notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("executable", "options", "told"),
+    [
+        ("no-conda-at-all", (), True),
+        ("no-conda-at-all", ("--check",), True),
+        ("/no/conda", (), True),
+        ("/no/conda", ("--check",), False),  # where the role conda would install it
+    ],
+)
+def test_no_conda_is_told_before_anything_is_made(host, executable, options, told):
+    found = made(host, *options, executable=executable)
+    assert (f"at {executable}, found none" in found.get("msg", "")) is told
+    assert sorted(path.name for path in host.iterdir()) == ["conda"]
