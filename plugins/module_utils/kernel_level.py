@@ -9,7 +9,13 @@ import json
 import os
 import time
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import kernel_timings, level_status, smoke, staging
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    kernel_timings,
+    level_status,
+    programs,
+    smoke,
+    staging,
+)
 
 FLASHINFER = ["flashinfer_decode", "flashinfer_prefill", "flashinfer_sampling"]
 
@@ -41,13 +47,12 @@ def measure(stage: staging.Stage, folder: str, env: dict[str, str], *, rounds: i
         status = "failed" if first[0]["status"] == "failed" else "not_run"
         return {"status": status, "reason": first[0]["message"], "comparisons": []}
     second, _device = _first_calls(stage, folder, env, timeout)
-    events, asked, script = (os.path.join(folder, name) for name in ("pairs.jsonl", "pairs.json", "kernel_timings.py"))
-    with open(script, "w", encoding="utf-8") as file:
-        file.write(smoke.program(kernel_timings))
+    events, asked = (os.path.join(folder, name) for name in ("pairs.jsonl", "pairs.json"))
     with open(asked, "w", encoding="utf-8") as file:
         json.dump({"events": events, "rounds": rounds, "seed": time.time_ns() % 2**32}, file)
     # As in smoke.attempt: the program beside gpu_kernels.py, which it imports.
-    result = stage.run([stage.python, script, asked], timeout=timeout, env=env, cwd=folder)
+    program = programs.written(kernel_timings, folder)
+    result = stage.run([stage.python, program, asked], timeout=timeout, env=env, cwd=folder)
     said = smoke.read_events(events)
     comparisons = [
         {name: value for name, value in event.items() if name != "event"}

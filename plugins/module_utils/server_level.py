@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import engine_timings, smoke, staging, vllm_log
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import engine_timings, programs, staging, vllm_log
 
 GIB = 2**30
 
@@ -58,9 +58,7 @@ class Engine:
         self.variant = variant
         os.makedirs(folder, exist_ok=True)
         self.log = os.path.join(folder, "vllm.log")
-        program = os.path.join(folder, "engine_timings.py")
-        with open(program, "w", encoding="utf-8") as file:
-            file.write(smoke.program(engine_timings))
+        program = programs.written(engine_timings, folder)
         environment = variant.stage.environment
         path = os.pathsep.join([os.path.join(environment, "bin"), os.environ.get("PATH", os.defpath)])
         offline = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spawn"}

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import types
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, gpu_kernels, staging
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    commands,
+    gpu_kernels,
+    programs,
+    staging,
+)
 
 ENTRY: dict = {
     "reason": "",
@@ -45,11 +49,6 @@ ADVICE = {
 }
 
 
-def program(module: types.ModuleType = gpu_kernels) -> str:
-    """The text of a program for the environment's Python; on a host it lies inside Ansible's zip archive."""
-    return module.__loader__.get_source(module.__name__)  # type: ignore[union-attr,no-any-return]
-
-
 def read_events(path: str) -> list[dict]:
     """The events that were written whole; a process that was killed may have left half a line."""
     events = []
@@ -69,16 +68,15 @@ def attempt(
     stage: staging.Stage, request: dict, folder: str, timeout: int, env: dict[str, str]
 ) -> tuple[list[dict], commands.Result]:
     """Run the kernels of `request` in one process."""
-    events, asked, script = (os.path.join(folder, name) for name in ("events.jsonl", "request.json", "gpu_kernels.py"))
+    events, asked = (os.path.join(folder, name) for name in ("events.jsonl", "request.json"))
     if os.path.exists(events):
         os.unlink(events)
-    with open(script, "w", encoding="utf-8") as file:
-        file.write(program())
     with open(asked, "w", encoding="utf-8") as file:
         json.dump({**request, "timeout": timeout, "events": events}, file)
     # The program keeps each step's time limit itself; this one is for the case that it cannot.
     limit = timeout * (len(request["kernels"]) + 1) + 60
-    result = stage.run([stage.python, script, asked], timeout=limit, env=env, cwd=folder)
+    program = programs.written(gpu_kernels, folder)
+    result = stage.run([stage.python, program, asked], timeout=limit, env=env, cwd=folder)
     return read_events(events), result
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import inspect
 import json
 import os
 import shutil
@@ -26,6 +25,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     kernel_compile,
     kernel_pack,
     nvidia,
+    programs,
     show_config,
     smoke,
     stack_probe,
@@ -101,9 +101,7 @@ def probe(
 
     Returns what was seen by item, and for each process the CUDA runtime libraries that it had loaded.
     """
-    program = os.path.join(folder, "stack_probe.py")
-    with open(program, "w", encoding="utf-8") as file:
-        file.write(inspect.getsource(stack_probe))
+    program = programs.written(stack_probe, folder)
     found: dict[str, Probed] = {}
     runtimes: list[list[str]] = []
     waiting = list(items)
@@ -405,9 +403,7 @@ class Checks:
         seen = {"nvcc": compiler["nvcc"], "version": compiler["nvcc_version"]}
         if self.check_mode:
             return NOT_RUN, f"{CHECK_MODE}compile a kernel with {compiler['nvcc']}", seen
-        program = os.path.join(self.folder, "kernel_compile.py")
-        with open(program, "w", encoding="utf-8") as file:
-            file.write(smoke.program(kernel_compile))
+        program = programs.written(kernel_compile, self.folder)
         target = kernel_pack.compile_for(_ANY_ARCHITECTURE, self._version("flashinfer-python") or "")
         path = flashinfer_install.search_path(self.stage.environment, {**os.environ, **self.env})
         env = {**self.probe_env, **flashinfer_install.max_jobs(), **target}

@@ -232,7 +232,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     kernel_compile,
     kernel_pack,
     placed_kernels,
-    smoke,
+    programs,
     ssh_signature,
     staging,
     tree_file,
@@ -322,13 +322,11 @@ def compiled(host: Host, timeout: int, check_mode: bool) -> dict:
             f"expected a toolkit that compiles for CUDA {host.bound_to['cuda']}, found none that does: "
             f"{lacking(compiler)}; or compile on a builder that has one, and place its pack here"
         )
-    script = os.path.join(host.scratch, "kernel_compile.py")
-    with open(script, "w", encoding="utf-8") as file:
-        file.write(smoke.program(kernel_compile))
+    program = programs.written(kernel_compile, host.scratch)
     architecture = host.bound_to["architecture"]
     target = kernel_pack.compile_for(architecture, host.bound_to["flashinfer"])
     env = {**flashinfer_install.max_jobs(), **host.env, **target, "CUDA_HOME": compiler["cuda_home"]}
-    argv = [host.stage.python, script, architecture[:-1]]
+    argv = [host.stage.python, program, architecture[:-1]]
     if check_mode:
         # FlashInfer writes its build files when it is asked for the names.
         env["FLASHINFER_WORKSPACE_BASE"] = host.scratch

@@ -1,0 +1,21 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Modules that are programs for another Python, that of the environment."""
+
+from __future__ import annotations
+
+import os
+import types
+
+
+def written(module: types.ModuleType, folder: str) -> str:
+    """The path of a program in `folder`, where it is written.
+
+    On a host its text lies inside Ansible's archive. And elsewhere, beside it, lie modules that would hide packages of
+    the same names (`nvidia`) from what it imports.
+    """
+    path = os.path.join(folder, module.__name__.rpartition(".")[2] + ".py")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(module.__loader__.get_source(module.__name__))  # type: ignore[union-attr]
+    return path
