@@ -10,12 +10,13 @@ import types
 
 
 def written(module: types.ModuleType, folder: str) -> str:
-    """The path of a program in `folder`, where it is written.
+    """The path of a program below `folder`, where it is written; programs of one folder can import each other.
 
     On a host its text lies inside Ansible's archive. And elsewhere, beside it, lie modules that would hide packages of
     the same names (`nvidia`) from what it imports.
     """
-    path = os.path.join(folder, module.__name__.rpartition(".")[2] + ".py")
+    path = os.path.join(folder, "programs", module.__name__.rpartition(".")[2] + ".py")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
         file.write(module.__loader__.get_source(module.__name__))  # type: ignore[union-attr]
     return path
