@@ -39,7 +39,7 @@ KILLS = int(os.environ.get("FAULTS_KILLS", "200"))
 ENDED = ("none", "promoted", "restored", "discarded")
 # States of a few milliseconds: to stop in them, a module must be led there step by step.
 SHORT = ("cloning", "promoting", "discarding", "restoring")
-TRIES = 10  # to stop a run at a state before it passed it
+TRIES = 25  # to stop a run at a state before it passed it; a busy machine misses the short ones often
 
 
 def matrix(*axes: Sequence[Any]) -> list[tuple[Any, ...]]:
