@@ -79,13 +79,22 @@ class View:
         return table
 
 
+def drawn_on(stream: Any) -> Any:
+    """The same terminal, less the lock that Ansible has put around its standard output.
+
+    Ansible prints under that lock, and what is printed waits for the view's own. Drawing is done under the view's own,
+    and would wait for Ansible's: each for the other, for ever.
+    """
+    return open(stream.fileno(), "w", encoding=stream.encoding, errors=stream.errors, closefd=False)
+
+
 class Screen:
     """Stands in for the standard output: what is printed goes above the view, but for what the view shows itself."""
 
     def __init__(self, view: View, stream: Any) -> None:
         self.view, self.stream = view, stream
         self.process = os.getpid()
-        self.console = Console(file=stream, highlight=False)
+        self.console = Console(file=drawn_on(stream), highlight=False)
         self.live = Live(
             view,
             console=self.console,
@@ -96,6 +105,7 @@ class Screen:
         )
 
     def start(self) -> None:
+        self.stream.flush()
         self.live.start()
         sys.stdout = self
 

@@ -10,9 +10,11 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from ansible.utils.display import _synchronize_textiowrapper
 from ansible_collections.ocrfleet.gpu_stack.plugins.plugin_utils import live_view, progress
 from rich.console import Console
 
@@ -68,13 +70,13 @@ def test_a_fleet_is_counted() -> None:
     "line",
     ["changed: [vm-1]\n", "  vm-2: everything is downloaded, installing (9 s)\n", "  vm-1: said something\n", "\n"],
 )
-def test_what_is_no_progress_of_a_host_under_way_is_printed(line: str) -> None:
-    terminal = Terminal()
+def test_what_is_no_progress_of_a_host_under_way_is_printed(tmp_path: Path, line: str) -> None:
     view = live_view.View()
     view.start_host("vm-1")
-    screen = live_view.Screen(view, terminal)
-    screen.write(line)
-    assert terminal.getvalue() == line
+    with open(tmp_path / "terminal", "w", encoding="utf-8") as terminal:
+        screen = live_view.Screen(view, terminal)
+        screen.write(line)
+    assert (tmp_path / "terminal").read_text(encoding="utf-8") == line
 
 
 @pytest.mark.parametrize(
@@ -90,6 +92,21 @@ def test_what_is_no_progress_of_a_host_under_way_is_printed(line: str) -> None:
 )
 def test_it_is_drawn_on_a_terminal_only(stream: io.StringIO, environment: dict[str, str], expected: bool) -> None:
     assert live_view.wanted(stream, environment) is expected
+
+
+def test_drawing_waits_for_no_lock_of_ansibles() -> None:
+    """Ansible prints under a lock that its standard output takes too; who draws under another must not wait for it."""
+    ours, theirs = pty.openpty()
+    lock = threading.RLock()
+    with open(theirs, "w", encoding="utf-8") as stream:
+        _synchronize_textiowrapper(stream, lock)
+        screen = live_view.Screen(live_view.View(), stream)
+        with lock:
+            drawing = threading.Thread(target=screen.live.refresh, daemon=True)
+            drawing.start()
+            drawing.join(timeout=30)
+            assert not drawing.is_alive()
+    os.close(ours)
 
 
 @pytest.fixture
