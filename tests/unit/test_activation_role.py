@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
+import ad_hoc
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,21 +35,10 @@ def play(folder: Path, tasks: str) -> str:
         "__activation": {"systemd": True, "drop_in": "[Service]\n"},
         "__activation_folder": str(folder / "units/olmocr.service.d"),
     }
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", "-c", "local"]
-        + ["-e", json.dumps(variables), folder / "play.yml"],
-        env={
-            **os.environ,
-            "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    path = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+    arguments = ("-i", "localhost,", "-c", "local", "-e", json.dumps(variables), folder / "play.yml")
+    code, said = ad_hoc.play(folder, *arguments, variables=path)
+    assert code == 0, said
     return asked.read_text()
 
 

@@ -10,12 +10,11 @@ takes as long as each tree's own variables say.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import ad_hoc
 import jsonschema
 import pytest
 import yaml
@@ -80,21 +79,7 @@ class Host:
         hosts, play = self.folder / "hosts.json", self.folder / "play.yml"
         hosts.write_text(json.dumps({"all": {"hosts": {"one": variables}}}))
         play.write_text(yaml.safe_dump(PLAY))
-        done = subprocess.run(
-            [Path(sys.executable).with_name("ansible-playbook"), "-i", hosts, play],
-            cwd=self.folder,
-            env={
-                **os.environ,
-                "HOME": str(self.folder / "home"),
-                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
-            },
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
+        return ad_hoc.play(self.folder, "-i", hosts, play, variables={"HOME": str(self.folder / "home")})
 
     def evidence(self) -> dict[str, Any]:
         return dict(json.loads((self.folder / "reports/one/evidence.json").read_text()))

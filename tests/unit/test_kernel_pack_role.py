@@ -10,7 +10,6 @@ stand-ins, whose compiler writes down that it was asked.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ad_hoc
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
@@ -109,20 +109,7 @@ class Wave:
         inventory, play = self.folder / "hosts.json", self.folder / "play.yml"
         inventory.write_text(json.dumps({"all": {"vars": common, "hosts": self.hosts}}))
         play.write_text(yaml.safe_dump(PLAY))
-        done = subprocess.run(
-            [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, *arguments, play],
-            cwd=self.folder,
-            env={
-                **os.environ,
-                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
-            },
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        self.said = done.stdout + done.stderr
+        _code, self.said = ad_hoc.play(self.folder, "-i", inventory, *arguments, play)
         return {name: self.result(name) for name in self.hosts}
 
     def result(self, name: str) -> dict:
