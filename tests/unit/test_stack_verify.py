@@ -204,7 +204,7 @@ def test_an_import_that_goes_down_takes_nothing_with_it(
     assert verdicts["bad"].status == "failed"
     assert says in verdicts["bad"].reason
     assert (verdicts["first"].status, verdicts["last"].status) == ("passed", "passed")
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 30
 
 
 def test_an_environment_whose_python_does_not_start(environment: Environment, tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ def test_show_config_is_judged_by_what_it_printed_and_not_waited_for(
     verdicts = run(environment, tmp_path, checks, gpu)
     assert (verdicts["show_config"].status, verdicts["cuda_compiler"].status) == (config, compiler)
     assert says in verdicts["cuda_compiler"].reason
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
 
 
 NO_NVCC = "raise RuntimeError('Could not find nvcc')"
