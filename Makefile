@@ -76,7 +76,7 @@ sanity: build ## Install the built collection elsewhere, use it there, and run a
 
 .PHONY: test-roles
 test-roles: env ## Each role alone, by the example of its README: check mode, for real, and again; on stand-ins
-	@eval "$$(.venv/bin/python tools/index_environment.py)" && python -m pytest tests/roles
+	@eval "$$(.venv/bin/python tools/index_environment.py)" && python -m pytest tests/roles --numprocesses auto --dist loadfile
 
 .PHONY: test-faults
 test-faults: env ## Kill, fill and break on purpose
@@ -102,7 +102,7 @@ test-gpu: ## On a GPU host without network: FlashInfer on clones of the PyTorch 
 
 .PHONY: test-hostile
 test-hostile: env ## Requests that must be refused, with the real uv and package index
-	@eval "$$(.venv/bin/python tools/index_environment.py)" && python -m pytest tests/hostile
+	@eval "$$(.venv/bin/python tools/index_environment.py)" && python -m pytest tests/hostile --numprocesses auto --dist loadfile
 
 .PHONY: compatibility
 compatibility: env ## Measure which FlashInfer releases fit ENVIRONMENT (a stack without any), into docs/compatibility.md
@@ -131,8 +131,9 @@ simulate-rollout: env ## Schedule rollouts of 1,000 and 10,000 simulated hosts, 
 .PHONY: coverage
 coverage: env ## What tests/unit, tests/roles and tests/hostile reach of plugins/ and src/, branches counted, on hosts too (half an hour)
 	@rm -rf .cache/coverage && mkdir -p .cache/coverage
-	coverage run -m pytest tests/unit
-	eval "$$(.venv/bin/python tools/index_environment.py)" && coverage run -m pytest tests/roles && coverage run -m pytest tests/hostile
+	@eval "$$(.venv/bin/python tools/index_environment.py)" && for part in unit roles hostile; do \
+	    coverage run -m pytest tests/$$part --numprocesses auto --dist loadfile || exit 1; \
+	done
 	coverage combine --quiet
 	coverage html --quiet --directory=build/coverage --fail-under=0
 	coverage report

@@ -11,15 +11,17 @@ import math
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import jmespath
-import jsonschema
 import yaml
 from jmespath.exceptions import JMESPathError
 
 from ocrfleet.errors import FleetError
+
+if TYPE_CHECKING:
+    import jsonschema
 
 Policy = dict[str, Any]
 
@@ -87,6 +89,9 @@ def _beyond_the_schema(policy: Policy) -> Iterator[str]:
 
 def complete(given: object, source: str = "the policy") -> Policy:
     """A policy with all defaults. Raises FleetError that names everything that is wrong."""
+    # Here, since it may take most of a second (a checker of web addresses builds its grammar), for few commands.
+    import jsonschema
+
     rules = schema()
     found = sorted(jsonschema.Draft202012Validator(rules).iter_errors(given), key=lambda error: list(error.path))
     problems = [sentence for error in found for sentence in _sentence(error)]

@@ -9,4 +9,4 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS / name) for name in ("hostile", "faults", "stand_ins")]
+sys.path[:0] = [str(TESTS / name) for name in ("hostile", "faults", "stand_ins", "unit")]

@@ -62,7 +62,7 @@ ELSEWHERE = {
     "conda": ("molecule/conda/converge.yml", "role: ocrfleet.gpu_stack.conda"),
     "cuda": ("molecule/cuda/converge.yml", "role: ocrfleet.gpu_stack.cuda"),
     "document": ("tests/unit/test_document.py", "playbooks/document.yml"),
-    "kernel_pack": ("tests/unit/test_kernel_pack_role.py", "ocrfleet.gpu_stack.kernel_pack"),
+    "kernel_pack": ("tests/roles/test_kernel_pack.py", "ocrfleet.gpu_stack.kernel_pack"),
     "package_cache": ("benchmarks/fleet.py", "ocrfleet.gpu_stack.package_cache"),
     "rollout": ("tests/unit/fleet/test_gate.py", "playbooks/rollout.yml"),
 }

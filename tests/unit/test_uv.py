@@ -80,7 +80,10 @@ def test_what_is_installed_needs_no_index(tmp_path):
         info = tree / site / f"{name}-2.8.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.8.0\n{needs}")
-    made = uv.Uv(binary, Stage(str(tree)), uv.Sources("http://127.0.0.1:9/simple"), str(work), 60)
+    at_once = tmp_path / "uv"
+    at_once.write_text(f'#!/bin/sh\nUV_HTTP_RETRIES=0 exec {binary} "$@"\n')  # ten seconds a call would go into retries
+    at_once.chmod(0o755)
+    made = uv.Uv(str(at_once), Stage(str(tree)), uv.Sources("http://127.0.0.1:9/simple"), str(work), 60)
     assert made.changes(["tool==2.8.0"], ["torch==2.8.0"]) == []
     for requirements, constraints in ((["tool==2.9"], []), (["tool"], ["torch==2.9"]), (["other"], [])):
         with pytest.raises(uv.Failed, match="127.0.0.1:9"):

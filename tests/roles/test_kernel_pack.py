@@ -25,7 +25,7 @@ from ansible.template import Templar, trust_as_template
 from made_environment import SITE, add_distribution
 
 ROOT = Path(__file__).resolve().parents[2]
-FAKE = Path(__file__).parent / "fixtures" / "gpu"
+FAKE = ROOT / "tests/unit/fixtures/gpu"
 PLAY = [
     {
         "hosts": "all",

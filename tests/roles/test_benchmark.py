@@ -24,7 +24,7 @@ from made_environment import add_distribution
 from transaction_bench import Bench
 
 ROOT = Path(__file__).resolve().parents[2]
-FAKE = Path(__file__).parent / "fixtures/gpu/fake_olmocr"
+FAKE = ROOT / "tests/unit/fixtures/gpu/fake_olmocr"
 SCHEMA = json.loads((ROOT / "roles/report/files/evidence.schema.json").read_text(encoding="utf-8"))
 PLAY = [
     {
