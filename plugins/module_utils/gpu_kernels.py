@@ -288,25 +288,43 @@ def _scaled_sum(left, right, out, count, BLOCK: tl.constexpr):  # type: ignore[n
     tl.store(out + offsets, (left_values * 0.5 + right_values).to(tl.bfloat16), mask=inside)
 
 
-def paged_cache(harness, batch: int, tokens: int):  # type: ignore[no-untyped-def]
-    """A paged key/value cache (NHD) whose pages lie in random order, and its index tensors."""
+def unequal_lengths(tokens: int, batch: int) -> list[int]:
+    """From `tokens` down to about half of it by an odd step: few of the last pages are full, as in service."""
+    step = tokens // (2 * batch) | 1
+    return [tokens - step * item for item in range(batch)]
+
+
+def paged_cache(harness, lengths):  # type: ignore[no-untyped-def]
+    """A paged key/value cache (NHD) whose pages lie in random order, its index tensors, and each request's numbers.
+
+    What lies behind the end of a last page are numbers like all others, so that reading them tells.
+    """
     torch = harness.torch
-    pages = batch * tokens // PAGE
-    cache, cache32 = harness.random(pages, 2, PAGE, KV_HEADS, HEAD_DIM)
-    order = torch.randperm(pages, generator=harness.generator)
-    index = {
-        "indptr": torch.arange(0, pages + 1, tokens // PAGE, dtype=torch.int32, device=harness.device),
-        "indices": order.to(torch.int32).to(harness.device),
-        "last": torch.full((batch,), PAGE, dtype=torch.int32, device=harness.device),
-    }
-    # [batch, tokens, kv heads, dim], as the reference reads it
-    keys, values = (cache32[order, part].reshape(batch, tokens, KV_HEADS, HEAD_DIM) for part in (0, 1))
+    pages = [-(-length // PAGE) for length in lengths]
+    cache, cache32 = harness.random(sum(pages), 2, PAGE, KV_HEADS, HEAD_DIM)
+    order = torch.randperm(sum(pages), generator=harness.generator)
+    ends = torch.tensor(pages).cumsum(0).tolist()
+    last = [length - PAGE * (count - 1) for length, count in zip(lengths, pages)]
+
+    def on_device(values):  # type: ignore[no-untyped-def]
+        return torch.as_tensor(values).to(torch.int32).to(harness.device)
+
+    index = {"indptr": on_device([0, *ends]), "indices": on_device(order), "last": on_device(last)}
+    # Of each request [tokens, kv heads, dim], as the reference reads it.
+    keys, values = (
+        [
+            cache32[order[end - count : end], part].flatten(0, 1)[:length]
+            for end, count, length in zip(ends, pages, lengths)
+        ]
+        for part in (0, 1)
+    )
     return cache, index, keys, values
 
 
 def flashinfer_decode(harness, request):  # type: ignore[no-untyped-def]
-    torch, batch, tokens = harness.torch, harness.sizes["batch"], harness.sizes["tokens"]
-    cache, index, keys, values = paged_cache(harness, batch, tokens)
+    torch, batch = harness.torch, harness.sizes["batch"]
+    lengths = unequal_lengths(harness.sizes["tokens"], batch)
+    cache, index, keys, values = paged_cache(harness, lengths)
     query, query32 = harness.random(batch, QUERY_HEADS, HEAD_DIM)
     reference = torch.cat(
         [
@@ -315,33 +333,42 @@ def flashinfer_decode(harness, request):  # type: ignore[no-untyped-def]
         ]
     )
     # Seven query heads share one key/value head: FlashInfer has that group size in its tensor-core kernels only.
-    wrapper: tuple = ("BatchDecodeWithPagedKVCacheWrapper", {"use_tensor_cores": True})
+    wrapper: tuple = ("BatchDecodeWithPagedKVCacheWrapper", {"use_tensor_cores": True}, lengths)
     return paged_attention(harness, "flashinfer_decode", wrapper, (), index, (query, cache, reference), {}, request)
 
 
 def flashinfer_prefill(harness, request):  # type: ignore[no-untyped-def]
-    torch, tokens = harness.torch, harness.sizes["tokens"]
-    cache, index, keys, values = paged_cache(harness, 1, tokens)
-    query, query32 = harness.random(tokens, QUERY_HEADS, HEAD_DIM)
-    reference = attention_reference(torch, query32, keys[0], values[0], causal=True)
-    wrapper: tuple = ("BatchPrefillWithPagedKVCacheWrapper", {})
-    queries = (torch.tensor([0, tokens], dtype=torch.int32, device=harness.device),)
+    torch = harness.torch
+    lengths = unequal_lengths(harness.sizes["tokens"], 2)
+    cache, index, keys, values = paged_cache(harness, lengths)
+    query, query32 = harness.random(sum(lengths), QUERY_HEADS, HEAD_DIM)
+    reference = torch.cat(
+        [
+            attention_reference(torch, part, key, value, causal=True)
+            for part, key, value in zip(query32.split(lengths), keys, values)
+        ]
+    )
+    wrapper: tuple = ("BatchPrefillWithPagedKVCacheWrapper", {}, lengths)
+    queries = (torch.tensor([0, lengths[0], sum(lengths)], dtype=torch.int32, device=harness.device),)
     tensors, causal = (query, cache, reference), {"causal": True}
     return paged_attention(harness, "flashinfer_prefill", wrapper, queries, index, tensors, causal, request)
 
 
 def paged_attention(harness, name, wrapper, queries, index, tensors, options, request):  # type: ignore[no-untyped-def]
-    """Plan and run one of FlashInfer's wrappers. `queries` are the arguments of `plan` that come before the pages."""
+    """Plan and run one of FlashInfer's wrappers, given as (name, options, tokens of each request).
+
+    `queries` are the arguments of `plan` that come before the pages.
+    """
     import flashinfer
 
     torch = harness.torch
     query, cache, reference = tensors
+    kind, how, lengths = wrapper
     out = harness.poisoned(*query.shape)
 
     @functools.lru_cache(None)
     def planned():  # type: ignore[no-untyped-def]
         workspace = torch.zeros(WORKSPACE_BYTES, dtype=torch.uint8, device=harness.device)
-        kind, how = wrapper
         made = getattr(flashinfer, kind)(workspace, "NHD", **how)
         pages = (index["indptr"], index["indices"], index["last"])
         types = {"q_data_type": torch.bfloat16, "kv_data_type": torch.bfloat16}
@@ -350,7 +377,7 @@ def paged_attention(harness, name, wrapper, queries, index, tensors, options, re
 
     shapes = {
         "query": list(query.shape),
-        "tokens": harness.sizes["tokens"],
+        "tokens": lengths,
         "kv_heads": KV_HEADS,
         "page_size": PAGE,
         "dtype": "bfloat16",

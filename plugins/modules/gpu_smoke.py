@@ -236,7 +236,7 @@ kernels:
     shapes:
       description: The shapes and types of the inputs.
       type: dict
-      sample: {"query": [20, 28, 128], "tokens": 2048, "kv_heads": 4, "page_size": 16, "dtype": "bfloat16"}
+      sample: {"query": [3583, 28, 128], "tokens": [2048, 1535], "kv_heads": 4, "page_size": 16, "dtype": "bfloat16"}
     error:
       description:
         - The relative error of the worst output row.

@@ -290,7 +290,7 @@ def test_with_the_real_torch(tmp_path: Path, row: dict) -> None:
 def test_what_the_kernels_are_judged_by() -> None:
     python, judgement = os.path.join(ENVIRONMENT, "bin/python"), FIXTURES / "judgement.py"
     argv = [python, "-B", str(judgement), os.path.dirname(gpu_kernels.__file__)]
-    result = commands.run(argv, timeout=120)
+    result = commands.run(argv, timeout=600)
     assert result.ok, result.outcome()
 
 
