@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Distribution
@@ -49,7 +50,7 @@ class Selection:
         return [f"{name}=={self.version}" for name in COMPANIONS]
 
 
-def declared_by_vllm(installed: dict[str, Distribution]) -> str | None:
+def declared_by_vllm(installed: Mapping[str, Distribution]) -> str | None:
     """The FlashInfer version in the `flashinfer` extra of the installed vllm, or None."""
     vllm = installed.get("vllm")
     for requirement in vllm.requires if vllm else ():

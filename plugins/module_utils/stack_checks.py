@@ -19,6 +19,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     commands,
     distributions,
     document_check,
+    flashinfer_fit,
     flashinfer_install,
     gpu_kernels,
     gpu_presence,
@@ -302,9 +303,6 @@ class Checks:
         if values.get("nvcc found", "").lower() == "no":
             version = None
         seen = {"version": version, "home": values.get("cuda_home"), "torch": wanted}
-        foreign = flashinfer_install.foreign(self._placed_kernels())
-        if foreign:
-            return FAILED, foreign, seen
         if wanted is None:
             return NOT_RUN, "PyTorch does not say which CUDA it was built for", seen
         if version and version.split(".")[0] == wanted.split(".")[0]:
@@ -342,6 +340,17 @@ class Checks:
         package = os.path.join(os.path.dirname(own.path), "flashinfer") if own else "/nonexistent"
         here = flashinfer_install.installed_for(self.stage.tree, self.installed, self._capability())
         return flashinfer_install.compiled_modules("/nonexistent", package, here)
+
+    def _flashinfer_fit(self, item: dict) -> tuple[str, str, dict]:
+        """What no import shows: a pair of versions that breaks at a request, a variable that stops OlmOCR's start."""
+        variables = {**os.environ, **self.env}
+        found = flashinfer_fit.look_at_files(self.stage.tree, self.installed, self._capability(), variables)
+        found["probe"] = {"torch_cuda": self._torch_cuda() or ""}
+        problems, remarks = flashinfer_fit.judge_use(found)
+        problems += flashinfer_fit.judge_modules(found)[0]
+        uses = {name: found["vllm"]["uses"].get(name, "") for name in ("attention", "sampler", "why")}
+        seen = {**uses, "compiled modules": len(found["compiled_modules"]), "remarks": remarks}
+        return (FAILED, "; ".join(problems), seen) if problems else (PASSED, "", seen)
 
     def _smoke(self, item: dict) -> tuple[str, str, dict]:
         """The smoke kernels: PyTorch's, and FlashInfer's where it is installed and not switched off."""

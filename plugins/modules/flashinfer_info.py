@@ -385,170 +385,7 @@ import shutil
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
-    activation,
-    distributions,
-    flashinfer_install,
-    flashinfer_policy,
-    nvidia,
-    staging,
-)
-
-
-def look(stage: staging.Stage, env: dict[str, str], timeout: float, scratch: str) -> dict:
-    """Everything that can be found out, without any judgement."""
-    installed = distributions.installed(stage.tree)
-    started_with = {**activation.read(stage.tree), **env}
-    variables = {**os.environ, **started_with}
-    site = os.path.dirname(installed["flashinfer-python"].path) if "flashinfer-python" in installed else ""
-    package = os.path.join(site, "flashinfer") if site else ""
-    vllm = installed["vllm"].version if "vllm" in installed else ""
-    packages, mismatches = flashinfer_install.packages(installed)
-    gpu = nvidia.survey(timeout=min(timeout, 30))
-    probe = flashinfer_install.probe(stage, scratch, timeout, started_with)
-    capability = probe["capability"] or (gpu.gpus[0].capability if gpu.gpus else "")
-    own = packages["flashinfer-python"]
-    pinned = flashinfer_policy.declared_by_vllm(installed)
-    declares = f"{flashinfer_policy.PACKAGE}=={pinned}" if pinned else ""
-    return {
-        "packages": packages,
-        "packages_match": not mismatches if own else None,
-        "mismatches": mismatches,
-        "vllm": {
-            "version": vllm,
-            "declares": declares,
-            "satisfied": flashinfer_install.satisfies(own, declares),
-            "compatibility": flashinfer_install.compatibility(vllm, own) if vllm and own else {},
-            "uses": flashinfer_install.vllm_use(vllm, own, capability, variables) if vllm else {},
-        },
-        "probe": probe,
-        "compiler": flashinfer_install.compiler(
-            flashinfer_install.cuda_home(variables, flashinfer_install.search_path(stage.tree, variables)),
-            stage.tree,
-            flashinfer_install.search_path(stage.tree, variables),
-            variables,
-            probe["torch_cuda"],
-            min(timeout, 30),
-        ),
-        "compiled_modules": flashinfer_install.compiled_modules(
-            flashinfer_install.workspace(variables),
-            package,
-            flashinfer_install.installed_for(stage.tree, installed, capability),
-        )
-        if package
-        else [],
-        "caches": flashinfer_install.caches(variables),
-        "cuda_libraries": {
-            "installed": flashinfer_install.cuda_distributions(installed),
-            "loaded": probe["loaded"],
-        },
-        "gpu": gpu,
-        "variables": {name: variables[name] for name in flashinfer_install.VARIABLES if variables.get(name)},
-    }
-
-
-def judge_versions(found: dict) -> tuple[list[str], list[str]]:
-    """Problems and remarks about which versions meet."""
-    problems, remarks = list(found["mismatches"]), []
-    own, vllm, probe = found["packages"]["flashinfer-python"], found["vllm"], found["probe"]
-    problems += [text for text in (probe["problem"],) if text]
-    if probe["torch_problem"]:
-        problems.append(f"PyTorch does not import: {probe['torch_problem']}")
-    if own and probe["flashinfer_problem"]:
-        problems.append(f"FlashInfer {own} does not import: {probe['flashinfer_problem']}")
-    if own and vllm["satisfied"] is False:
-        remarks.append(f"vllm {vllm['version']} asks for {vllm['declares']}, found {own}")
-    compatibility, uses = vllm["compatibility"], vllm["uses"]
-    for path, used in (("attention", uses.get("attention")), ("sampler", uses.get("sampler"))):
-        if compatibility.get(path) == "breaks":
-            text = (
-                f"vllm {vllm['version']}'s {path} path breaks with FlashInfer {own} ({compatibility['source']}); "
-                f"install {vllm['declares'] or 'the version that vllm asks for'}"
-            )
-            (problems if used == "FLASHINFER" else remarks).append(text)
-    variables = found["variables"]
-    if variables.get("VLLM_ATTENTION_BACKEND") == "FLASHINFER" and vllm["version"].startswith("0.11.0"):
-        problems.append(
-            "VLLM_ATTENTION_BACKEND=FLASHINFER: the vision encoder reads it too and raises on vllm 0.11.0; unset it"
-        )
-    if variables.get("FLASHINFER_DISABLE_VERSION_CHECK"):
-        problems.append("FLASHINFER_DISABLE_VERSION_CHECK hides packages that do not match; unset it")
-    return problems, remarks
-
-
-def judge_compiling(found: dict) -> tuple[list[str], list[str]]:
-    """Problems and remarks about where compiled kernels come from."""
-    problems: list[str] = []
-    remarks: list[str] = []
-    own, cuda = found["packages"]["flashinfer-python"], found["probe"]["torch_cuda"]
-    missing, mismatch = found["compiler"]["missing"], found["compiler"]["mismatch"]
-    source, _why = flashinfer_install.kernel_source(
-        found["packages"], found["packages_match"], found["compiled_modules"], found["compiler"]
-    )
-    packed = source in ("pack", "jit_cache")
-    if mismatch:
-        (remarks if packed or found["gpu"].absent else problems).append(mismatch)
-    if missing and packed:
-        remarks += [f"only packed kernels can be used: {text}" for text in missing]
-    elif missing and found["gpu"].absent:
-        remarks += [f"no kernel can be compiled here: {text}" for text in missing]
-    elif missing:
-        problems += missing
-        if flashinfer_install.is_packed(found["compiled_modules"]):
-            problems.append(
-                f"FlashInfer {own} asks nvcc for its version before it takes a packed kernel: put an nvcc on PATH, or "
-                f"take {flashinfer_install.PACK_WITHOUT_NVCC} or newer"
-            )
-        if found["vllm"]["uses"].get("sampler") == "FLASHINFER":
-            problems.append(
-                "OlmOCR would not start: vllm compiles FlashInfer's sampling module at every start; mend the above, "
-                "install a kernel pack, or set VLLM_USE_FLASHINFER_SAMPLER=0"
-            )
-    problems += [text for text in (flashinfer_install.foreign(found["compiled_modules"]),) if text]
-    for module in found["compiled_modules"]:
-        if cuda and module["cudart"] and module["cudart"] != cuda.split(".")[0]:
-            problems.append(
-                f"{module['path']} loads libcudart.so.{module['cudart']} beside PyTorch's CUDA {cuda}: it was compiled "
-                "with another nvcc; remove its folder and compile again"
-            )
-    for cache in found["caches"]:
-        if not cache["writable"]:
-            where = "set FLASHINFER_WORKSPACE_BASE" if cache["name"] == "flashinfer" else "correct its rights"
-            problems.append(f"the cache of {cache['name']}, {cache['path']}, cannot be written by this user; {where}")
-    return problems, remarks
-
-
-def judge_libraries(found: dict) -> tuple[list[str], list[str]]:
-    """Problems and remarks about CUDA libraries of different major versions."""
-    problems, remarks = [], []
-    majors = flashinfer_install.runtime_majors(found["cuda_libraries"]["loaded"])
-    if len(majors) > 1:
-        problems.append(
-            f"importing PyTorch and FlashInfer loads the CUDA runtime of {' and '.join(majors)}: expected one; "
-            "see cuda_libraries.loaded for what brings the other"
-        )
-    cuda = found["probe"]["torch_cuda"].split(".")[0]
-    for major, names in found["cuda_libraries"]["installed"].items():
-        if cuda and major != cuda:
-            remarks.append(f"packages for CUDA {major} beside PyTorch's CUDA {cuda}: {', '.join(names)}")
-    return problems, remarks
-
-
-def judge(found: dict) -> tuple[list[str], list[str]]:
-    """All problems and remarks. Without FlashInfer only the machine and the packages are judged."""
-    parts = [judge_versions(found), judge_libraries(found)]
-    if found["packages"]["flashinfer-python"]:
-        parts.append(judge_compiling(found))
-    else:
-        parts.append(([], ["flashinfer-python is not installed"]))
-    if found["probe"]["torch_cuda"]:
-        own = bool(found["packages"]["flashinfer-python"])
-        parts.append(nvidia.preflight(found["gpu"], found["probe"]["torch_cuda"], found["probe"]["architectures"], own))
-    if found["gpu"].absent:
-        parts.append(([], [found["gpu"].absent]))
-    return [text for problems, _remarks in parts for text in problems], [
-        text for _problems, remarks in parts for text in remarks
-    ]
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import flashinfer_fit, staging
 
 
 def main() -> None:
@@ -568,10 +405,11 @@ def main() -> None:
         module.fail_json(msg=f"expected a Python at {python}, found none; name the folder that holds bin/python")
     scratch = tempfile.mkdtemp(prefix="flashinfer_info", dir=module.tmpdir)
     try:
-        found = look(stage, {name: str(value) for name, value in options["env"].items()}, options["timeout"], scratch)
+        env = {name: str(value) for name, value in options["env"].items()}
+        found = flashinfer_fit.look(stage, env, options["timeout"], scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    problems, remarks = judge(found)
+    problems, remarks = flashinfer_fit.judge(found)
     probe = found.pop("probe")
     del found["mismatches"]
     found["torch"] = {

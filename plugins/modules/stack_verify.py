@@ -56,6 +56,9 @@ options:
             Without internet it would retry for a minute.
           - V(cuda_compiler) holds the nvcc that FlashInfer finds against the CUDA version of PyTorch's build; the major
             versions must be the same. Without a GPU nothing is compiled, and a wrong one is V(not_run).
+          - V(flashinfer_fit) asks what no import shows. Whether the paths of FlashInfer that vllm takes work with its
+            version, whether a variable of the start file stops vllm, whether compiled modules are those of a pack and
+            of PyTorch's CUDA, and whether the caches can be written. See M(ocrfleet.gpu_stack.flashinfer_info).
           - V(cuda_runtime) looks for CUDA runtime libraries of two major versions in one process after the imports.
           - V(document) sends O(checks[].pdf) through OlmOCR's pipeline, on a GPU of this host or on O(checks[].server).
           - V(smoke) runs the kernels of M(ocrfleet.gpu_stack.gpu_smoke) on the GPU. Those of FlashInfer are left out
@@ -64,7 +67,8 @@ options:
             V(not_run) without a toolkit, and with one of another CUDA unless O(checks[].unmet) names something.
         type: str
         required: true
-        choices: [files, torch, gpu, import, show_config, cuda_compiler, cuda_runtime, smoke, document, kernel]
+        choices:
+          [files, torch, gpu, import, show_config, cuda_compiler, flashinfer_fit, cuda_runtime, smoke, document, kernel]
       timeout:
         description: Seconds that the item may take.
         type: float
@@ -230,6 +234,7 @@ REQUIRED = {
     "import": ["modules", "distribution"],
     "show_config": ["distribution"],
     "cuda_compiler": ["distribution"],
+    "flashinfer_fit": ["distribution"],
     "kernel": ["distribution"],
     "document": ["pdf", "phrase"],
 }
@@ -247,6 +252,7 @@ CHECK_SPEC = {
             "import",
             "show_config",
             "cuda_compiler",
+            "flashinfer_fit",
             "cuda_runtime",
             "smoke",
             "document",

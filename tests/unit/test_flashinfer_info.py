@@ -13,7 +13,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, flashinfer_install, nvidia, staging
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    commands,
+    flashinfer_fit,
+    flashinfer_install,
+    nvidia,
+    staging,
+)
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Distribution
 from ansible_collections.ocrfleet.gpu_stack.plugins.modules import flashinfer_info
 
@@ -237,6 +243,7 @@ HEALTHY: dict = {
     "variables": {},
 }
 NO_NVCC = {"missing": ["nvcc: none"], "mismatch": "", "nvcc_problem": "none", "nvcc_version": ""}
+UNUSED = {"sampler": "PYTORCH", "attention": "FLASH_ATTN", "why": "switched off"}
 PACK = [{"name": "sampling", "origin": "pack", "path": "/e/sampling.so", "cudart": "12"}]
 
 
@@ -246,6 +253,8 @@ PACK = [{"name": "sampling", "origin": "pack", "path": "/e/sampling.so", "cudart
         ({}, [], []),
         ({"compiler": NO_NVCC}, ["nvcc: none", "OlmOCR would not start"], []),
         ({"compiler": NO_NVCC, "vllm.uses": {"sampler": "PYTORCH"}}, ["nvcc: none"], []),
+        ({"compiler": NO_NVCC, "vllm.uses": UNUSED}, [], ["vllm asks for none (switched off): nvcc: none"]),
+        ({"compiler.mismatch": "nvcc 13.0 does not match", "vllm.uses": UNUSED}, [], ["nvcc 13.0 does not match"]),
         ({"compiler": NO_NVCC, "gpu": nvidia.Survey(absent="none")}, [], ["no kernel can be compiled here", "none"]),
         (
             {"compiler": NO_NVCC, "compiled_modules": PACK},
@@ -335,7 +344,7 @@ def test_judge(change: dict, problems: list[str], remarks: list[str]) -> None:
             found[room][name] = value
         else:
             found[room] = value
-    for texts, expected in zip(flashinfer_info.judge(found), (problems, remarks)):
+    for texts, expected in zip(flashinfer_fit.judge(found), (problems, remarks)):
         assert len(texts) == len(expected), texts
         for text, part in zip(texts, expected):
             assert part in text

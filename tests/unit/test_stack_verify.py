@@ -17,6 +17,7 @@ import pytest
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     commands,
     document_check,
+    flashinfer_install,
     gpu_presence,
     model_weights,
     nvidia,
@@ -598,7 +599,9 @@ def test_document_without_poppler(environment: Environment, tmp_path: Path, monk
     assert verdict.reason == "pdfinfo and pdftoppm not found on PATH: install poppler-utils"
 
 
-# --- the smoke kernels ---
+# --- FlashInfer and vllm ---
+
+FIT = check("flashinfer_fit", distribution="flashinfer-python")
 
 
 def switched_off(environment: Environment) -> None:
@@ -639,16 +642,55 @@ def test_no_nvcc_is_a_failure_where_something_has_to_be_compiled(
     assert (verdict.status, says in verdict.reason) == (status, True), verdict.reason
 
 
+@pytest.mark.parametrize(
+    ("version", "capability", "start_file", "says"),
+    [
+        ("0.3.1", "9, 0", "", ""),
+        # FlashAttention is taken on 9.0, so that a broken attention path hurts nobody there.
+        ("0.6.13", "9, 0", "", ""),
+        ("0.6.13", "10, 0", "", "attention path breaks with FlashInfer 0.6.13"),
+        ("0.4.1", "9, 0", "", "sampler path breaks with FlashInfer 0.4.1"),
+        ("0.4.1", "9, 0", "VLLM_USE_FLASHINFER_SAMPLER=0", ""),
+        ("0.3.1", "9, 0", "VLLM_ATTENTION_BACKEND=FLASHINFER", "the vision encoder reads it too"),
+    ],
+)
+def test_what_no_import_shows_fails_the_checklist(
+    environment: Environment, tmp_path: Path, version: str, capability: str, start_file: str, says: str
+) -> None:
+    (environment.site / "torch.py").write_text(TORCH + WORKING_CUDA.replace("8, 9", capability))
+    environment.add("torch", "2.8.0+cu128")
+    environment.add("vllm", "0.11.0", "vllm")
+    environment.add("flashinfer-python", version, "flashinfer", f"__version__ = {version!r}")
+    file = environment.prefix / "etc/ocrfleet/flashinfer.env"
+    file.parent.mkdir(parents=True)
+    file.write_text(start_file + "\n")
+    checks = [check("torch", version="2.8.0+cu128"), check("gpu", "cuda"), importing("vllm")]
+    verdict = run(environment, tmp_path, [*checks, FIT], GPU)["flashinfer_fit"]
+    assert (verdict.status, says in verdict.reason) == ("failed" if says else "passed", True), verdict.reason
+
+
 def test_modules_of_no_pack_fail_the_checklist(environment: Environment, tmp_path: Path) -> None:
     """FlashInfer loads them unasked, on hosts with and without a compiler."""
-    checks = with_show_config(environment, SHOW_CONFIG_0_3.format(nvcc="12.8"), "")
+    checks = [*with_show_config(environment, SHOW_CONFIG_0_3.format(nvcc="12.8"), ""), FIT]
     (tmp_path / "before").mkdir()
-    assert run(environment, tmp_path / "before", checks, GPU)["cuda_compiler"].status == "passed"
+    assert run(environment, tmp_path / "before", checks, GPU)["flashinfer_fit"].status == "passed"
     module = environment.site / "flashinfer/data/aot/sampling/sampling.so"
     module.parent.mkdir(parents=True)
     module.touch()
-    verdict = run(environment, tmp_path, checks)["cuda_compiler"]
+    verdict = run(environment, tmp_path, checks)["flashinfer_fit"]
     assert (verdict.status, "expected only modules of a kernel pack" in verdict.reason) == ("failed", True)
+
+
+def test_caches_that_cannot_be_written_fail_the_checklist(
+    environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flashinfer_install, "writable", lambda path: ".triton" not in path)
+    environment.add("flashinfer-python", "0.3.1")
+    verdict = run(environment, tmp_path, [FIT])["flashinfer_fit"]
+    assert verdict.reason.startswith("the cache of triton, ")
+
+
+# --- the smoke kernels ---
 
 
 def test_a_smoke_that_left_kernels_out_says_so(
