@@ -253,12 +253,14 @@ class Host:
     def processes(self, run: subprocess.Popen[str] | None = None) -> dict[int, str]:
         """The living processes of a run, orphans included, each with its command line; without one, of the host."""
         found = {}
-        for status in Path("/proc").glob("[0-9]*/environ"):
-            pid = int(status.parts[2])
+        home = (
+            f"HOME={self.home}\0".encode()
+        )  # every process of this host carries it, and nothing else on the machine does
+        for process in Path("/proc").glob("[0-9]*"):  # no pattern below it: glob falls over a process that ends
+            pid = int(process.name)
             try:
-                # Every process of this host carries its home, and nothing else on the machine does.
-                if f"HOME={self.home}\0".encode() in status.read_bytes() + b"\0" or (run and pid == run.pid):
-                    found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if home in (process / "environ").read_bytes() + b"\0" or (run and pid == run.pid):
+                    found[pid] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
         return {pid: command for pid, command in found.items() if stopping.is_alive(pid)}

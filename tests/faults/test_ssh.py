@@ -107,10 +107,10 @@ class Remote(Host):
     def processes(self, run: subprocess.Popen[str] | None = None) -> dict[int, str]:
         """Those of the control node, and all of the host but its first, the SSH server that listens."""
         found = super().processes(run)
-        for link in Path("/proc").glob("[0-9]*/ns/pid"):
-            pid = int(link.parts[2])
+        for process in Path("/proc").glob("[0-9]*"):
+            pid = int(process.name)
             try:
-                if os.readlink(link) == self.inside and pid != self.first:
+                if os.readlink(process / "ns/pid") == self.inside and pid != self.first:
                     found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
