@@ -247,7 +247,7 @@ PHASES = {
     "install": ": Ask for FlashInfer, to install",
     "verify": ": Run the checklist (about",
     "promote": ": Make the candidate the environment",
-    "report": ": Write the report on the host",
+    "report": ": Write the report on the host and on the control node",
 }
 # Who dies: the driver, whose playbooks may end by themselves, or all that runs on the control node.
 KILLS = {f"fleet-{number}": (phase, number % 2 == 0) for number, phase in enumerate(PHASES, start=1)}

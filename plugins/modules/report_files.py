@@ -14,6 +14,7 @@ author:
   - The ocrfleet.gpu_stack contributors (@ocrfleet)
 description:
   - Makes a folder and writes files into it, each in one atomic step. A file with its content and mode stays as it is.
+  - Only the owner can read the folder and the files on the host.
   - One call for all files of a host, because every task costs its share in a fleet.
 options:
   folder:
@@ -24,10 +25,11 @@ options:
     description: Content by file name.
     type: dict
     required: true
-  private:
-    description: Whether only the owner can read the folder and the files. Otherwise the owner's group can, too.
-    type: bool
-    default: true
+  own_folder:
+    description:
+      - Folder on the control node that gets the same files, made when it is missing. None does by default.
+      - There the owner's group can read them, too.
+    type: path
 attributes:
   check_mode:
     description: Can run in check mode and return changed status prediction without modifying target.
@@ -35,19 +37,23 @@ attributes:
   diff_mode:
     description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
     support: full
+  action:
+    description: O(own_folder) is written by an action plugin on the control node.
+    support: full
 """
 
 EXAMPLES = r"""
-- name: Write a report
+- name: Write a report on the host and on the control node
   ocrfleet.gpu_stack.report_files:
     folder: ~/reports
+    own_folder: reports/{{ inventory_hostname }}
     files:
       report.md: "{{ lookup('ansible.builtin.template', 'report.md.j2') }}"
 """
 
 RETURN = r"""
 written:
-  description: Names of the files that differed, in order.
+  description: Names of the files on the host that differed, in order.
   returned: success
   type: list
   elements: str
@@ -55,30 +61,10 @@ written:
 """
 
 import os
-import stat
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-
-
-def read(path: str) -> str | None:
-    """The content of a file, None when there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="replace", newline="") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-
-
-def write(module: AnsibleModule, path: str, content: str) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=module.tmpdir)
-    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-        file.write(content)
-    module.atomic_move(temporary, path)
-
-
-def mode(path: str) -> int | None:
-    return stat.S_IMODE(os.stat(path).st_mode) if os.path.exists(path) else None
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import report_folder
 
 
 def main() -> None:
@@ -86,37 +72,22 @@ def main() -> None:
         argument_spec={
             "folder": {"type": "path", "required": True},
             "files": {"type": "dict", "required": True},
-            "private": {"type": "bool", "default": True},
+            "own_folder": {"type": "path"},  # the action plugin's
         },
         supports_check_mode=True,
     )
-    folder, files = module.params["folder"], module.params["files"]
-    folder_mode, file_mode = (0o700, 0o600) if module.params["private"] else (0o750, 0o640)
-    for name in files:
-        if os.path.basename(name) != name or name in ("", ".", ".."):
-            module.fail_json(msg=f"{name!r} is no plain file name; expected a name without folders")
-    changed, written, diff = False, [], []
+
+    def write(path: str, content: str) -> None:
+        descriptor, temporary = tempfile.mkstemp(dir=module.tmpdir)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            file.write(content)
+        module.atomic_move(temporary, path)
+
     try:
-        if mode(folder) != folder_mode:
-            changed = True
-            if not module.check_mode:
-                os.makedirs(folder, exist_ok=True)
-                os.chmod(folder, folder_mode)
-        for name, content in files.items():
-            path = os.path.join(folder, name)
-            before = read(path)
-            if before != content:
-                written.append(name)
-                diff.append({"before_header": path, "after_header": path, "before": before or "", "after": content})
-                if not module.check_mode:
-                    write(module, path, content)
-            if mode(path) != file_mode:
-                changed = True
-                if not module.check_mode:
-                    os.chmod(path, file_mode)
-    except OSError as error:
-        module.fail_json(msg=f"cannot write the report to {folder}: {error.strerror} ({error.filename})")
-    module.exit_json(changed=changed or bool(written), written=written, diff=diff)
+        found = report_folder.place(module.params["folder"], module.params["files"], True, module.check_mode, write)
+    except report_folder.FolderError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=found["changed"], written=found["written"], diff=found["diff"] if module._diff else [])
 
 
 if __name__ == "__main__":

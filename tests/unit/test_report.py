@@ -15,6 +15,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import ad_hoc
 import jsonschema
 import pytest
 from ansible_collections.ocrfleet.gpu_stack.plugins.filter.evidence import evidence
@@ -249,3 +250,18 @@ def test_junit_escapes_what_xml_cannot_hold() -> None:
     text = junit({"host": "a\x00<", "checks": [], "failure": hostile})
     read = ElementTree.fromstring(text.encode("utf-8"))  # noqa: S314
     assert [failure.get("message") for failure in read.iter("failure")] == [" [31m&    \U0001f600"]
+
+
+def test_where_the_report_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    files = {"report.md": "text\n"}
+    on_host = ad_hoc.run("report_files", {"folder": f"{tmp_path}/file/reports", "files": files})
+    assert on_host["msg"].startswith(f"cannot write the report to {tmp_path}/file/reports: Not a directory")
+    both = {"folder": f"{tmp_path}/host", "own_folder": f"{tmp_path}/file/own", "files": files}
+    here = ad_hoc.run("report_files", both)
+    assert here["msg"].startswith(
+        f"on the control node: cannot write the report to {tmp_path}/file/own: Not a directory"
+    )
+    assert (tmp_path / "host/report.md").read_text() == "text\n"
+    outside = ad_hoc.run("report_files", {"folder": str(tmp_path), "files": {"../report.md": "text"}})
+    assert outside["msg"] == "'../report.md' is no plain file name; expected a name without folders"
