@@ -30,6 +30,9 @@ BACKEND = "VLLM_ATTENTION_BACKEND"
 # With this backend the vision encoder of OlmOCR's model raises on these releases of vllm: it reads the variable too.
 BREAKS_VISION = ("0.11.0",)
 
+# Where FlashInfer, Triton and vllm keep what they compile.
+CACHES = ("FLASHINFER_WORKSPACE_BASE", "TRITON_CACHE_DIR", "VLLM_CACHE_ROOT")
+
 _WRITTEN_BY = "# Written by ocrfleet.gpu_stack. What is changed here is lost at its next run."
 _TAG = "# ocrfleet.gpu_stack"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -236,3 +239,22 @@ def drop_in(prefix: str, vllm: str) -> str:
     if breaks_vision(vllm):
         lines.append(f"UnsetEnvironment={BACKEND}=FLASHINFER")
     return "".join(f"{line}\n" for line in lines)
+
+
+def with_own_caches(variables: Mapping[str, str], folder: str) -> dict[str, str]:
+    """`variables`, with folders below `folder` in place of caches that another user owns.
+
+    Root can write there, and what it leaves stops the owner: FlashInfer opens its lock and its build files for writing
+    at every start.
+    """
+    return {
+        name: os.path.join(folder, name.lower()) if name in CACHES and _owner(value) != os.geteuid() else value
+        for name, value in variables.items()
+    }
+
+
+def _owner(path: str) -> int:
+    """Who owns a folder, or the nearest one above it that is there."""
+    while not os.path.exists(path) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return os.stat(path or ".").st_uid

@@ -163,7 +163,7 @@ class Checks:
         self.gpu = gpu()
         self.installed = distributions.installed(stage.tree)
         self.verdicts: dict[str, Verdict] = {}
-        # The checks see what is installed and nothing of the caller's own; FlashInfer makes its cache folders in ours.
+        # The checks see what is installed and nothing of the caller's own.
         self.env = {
             "PYTHONPATH": "",
             "PYTHONNOUSERSITE": "1",
@@ -172,7 +172,9 @@ class Checks:
             # What OlmOCR is started with here.
             **activation.read(stage.tree),
         }
-        self.probe_env = {**self.env, "FLASHINFER_WORKSPACE_BASE": folder}
+        # What runs here compiles, too. FlashInfer makes folders when it is imported.
+        self.run_env = activation.with_own_caches(self.env, folder)
+        self.probe_env = {**self.run_env, "FLASHINFER_WORKSPACE_BASE": folder}
         self._config: show_config.ShowConfig | None = None
         self.probed: dict[str, Probed] = {}
         self.runtimes: list[list[str]] = []
@@ -370,7 +372,7 @@ class Checks:
             return NOT_RUN, f"{CHECK_MODE}run {', '.join(kernels)} on {self.gpu[0]}", {"left out": left_out}
         folder = os.path.join(self.folder, "smoke")
         os.mkdir(folder)
-        env = {**self.env, **{name: str(value) for name, value in item["env"].items()}}
+        env = {**self.run_env, **{name: str(value) for name, value in item["env"].items()}}
         request = {
             "kernels": kernels,
             "mode": "gpu",
@@ -446,7 +448,7 @@ class Checks:
         outcome = document_check.convert(
             self.stage,
             folder,
-            self.probe_env if item["server"] else {**self.env, **cached},
+            self.probe_env if item["server"] else {**self.run_env, **cached},
             pdf=base64.b64decode(item["pdf"]),
             phrase=item["phrase"],
             server=item["server"],

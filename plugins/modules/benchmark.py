@@ -180,7 +180,8 @@ class Benchmark:
         self.sides = {}
         for side in ("baseline", "candidate"):
             stage = staging.Stage(options["environment"], options[side])
-            self.sides[side] = (stage, {**activation.read(stage.tree), **NO_TRACES})
+            caches = os.path.join(folder, f"{side}-caches")
+            self.sides[side] = (stage, {**activation.with_own_caches(activation.read(stage.tree), caches), **NO_TRACES})
 
     def trees(self) -> tuple[str, str]:
         """The baseline's tree, and the candidate's."""

@@ -176,3 +176,25 @@ def test_the_toolkit_of_torchs_cuda_is_tried_before_the_usual_one(tmp_path, monk
     found = activation.toolkits("", {"CUDA_HOME": str(tmp_path / "cuda")}, "", "12.8")
     assert found == [(str(tmp_path / "cuda"), "CUDA_HOME"), (str(tmp_path / "cuda-12.8"), "the usual place")]
     assert activation.toolkits("/opt/cuda", {}, "", "12.8") == [("/opt/cuda", "cuda_home")]
+
+
+@pytest.mark.parametrize(("owner", "own"), [(os.geteuid(), False), (os.geteuid() + 1, True)])
+def test_nothing_is_compiled_into_another_users_cache(tmp_path, monkeypatch, owner, own):
+    """What root leaves there would stop OlmOCR, which runs as its owner."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    real = os.stat
+
+    def told(path, *rest, **more):
+        found = real(path, *rest, **more)
+        return os.stat_result([*found[:4], owner, *found[5:10]]) if str(path) == str(cache) else found
+
+    monkeypatch.setattr(activation.os, "stat", told)
+    variables = {
+        "FLASHINFER_WORKSPACE_BASE": f"{cache}/0.3.1-cu128",  # not there yet
+        "TRITON_CACHE_DIR": str(cache),
+        "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    }
+    found = activation.with_own_caches(variables, "/own")
+    moved = {"FLASHINFER_WORKSPACE_BASE": "/own/flashinfer_workspace_base", "TRITON_CACHE_DIR": "/own/triton_cache_dir"}
+    assert found == {**variables, **(moved if own else {})}
