@@ -41,6 +41,7 @@ def hosts(make_hosts: Callable[[], LightHosts]) -> LightHosts:
     hosts.wheel(wheels, name, NEWER, metadata, newer)
     common = {"stack_find_links": [str(wheels)], **MEASURED}
     hosts.add("comes", **common, **GATE)
+    hosts.add("auto", fi_method="auto", **common, **GATE)
     hosts.add("by-this-collection", **common)
     hosts.add("another-release", **common)
     hosts.add("by-hand", ("flashinfer-python==0.3.1",), **common, **GATE)
@@ -62,6 +63,14 @@ def test_the_baseline_stays_where_the_gate_is_missed(hosts: LightHosts) -> None:
     assert [SAID in problem for problem in evidence["gate"]["problems"]] == [True]
     assert evidence["benchmark"]["documents"]["status"] == "measured"
     assert not list(hosts.environment("comes").glob("lib/python3*/site-packages/flashinfer*"))
+
+
+def test_no_other_method_is_asked_until_the_answer_pleases(hosts: LightHosts) -> None:
+    said = hosts.evidence("auto")["failure"]
+    assert "pypi: Judge what was measured: " in said and SAID in said
+    assert "No other method was tried: each installs the same release." in said
+    assert "source: " not in said and "constrained: " not in said
+    assert "is back and proven" in said
 
 
 def test_where_flashinfer_is_already_it_is_measured_against_the_kept_baseline_and_stays(hosts: LightHosts) -> None:
