@@ -30,6 +30,9 @@ Events = ("runner_on_start", "runner_on_ok", "runner_on_failed", "runner_on_unre
 
 # Every ansible-playbook of a rollout carries its run in its environment, so that a later driver finds it.
 MARK = "OCRFLEET_RUN"
+HOOKS = "-hook-"  # in the name of a run that is a hook's
+# A host that loses its power says nothing: without questions of its own SSH would wait for hours. Five minutes.
+KEEP_ALIVE = "-o ServerAliveInterval=30 -o ServerAliveCountMax=10"
 
 
 @dataclass
@@ -62,6 +65,7 @@ def checkout() -> Path | None:
 def environment() -> dict[str, str]:
     """What ansible-playbook is started with. From a checkout, that checkout's collection and settings are used."""
     env = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    env["ANSIBLE_SSH_EXTRA_ARGS"] = os.environ.get("ANSIBLE_SSH_EXTRA_ARGS", KEEP_ALIVE)
     root = checkout()
     if root and (root / "collections/ansible_collections").is_dir():
         env["ANSIBLE_COLLECTIONS_PATH"] = os.environ.get("ANSIBLE_COLLECTIONS_PATH", str(root / "collections"))
@@ -179,7 +183,7 @@ class Ansible:
                 limit=f"@{limit}",
                 forks=self.forks,
                 extravars=variables,
-                envvars={**self.env, MARK: f"{self.folder}/{ident}"},
+                envvars={**self.env, **mark(self.folder, ident)},
                 settings={"pexpect_timeout": 1},
                 suppress_env_files=True,
                 quiet=True,
@@ -228,18 +232,30 @@ def _last_words(log: Path, rc: int | None) -> str:
     return plain(f"ansible-playbook ended early (code {rc}): {last}")
 
 
-def at_work(folder: Path) -> list[int]:
-    """Processes of earlier runs of a rollout that outlived their driver."""
-    mark = f"{MARK}={folder}/".encode()
+def mark(folder: Path, run: str) -> dict[str, str]:
+    """What a process of a run carries in its environment."""
+    return {MARK: f"{folder}/{run}"}
+
+
+def at_work(folder: Path, kind: str = "") -> list[int]:
+    """Processes of earlier runs of a rollout, with `kind` in the run's name, that outlived their driver."""
+    begins, holds = f"{MARK}={folder}/".encode(), kind.encode()
     found = []
-    for file in Path("/proc").glob("[0-9]*/environ"):
-        pid = int(file.parts[2])
+    for process in Path("/proc").glob("[0-9]*"):  # no pattern below it: glob falls over a process that ends
+        pid = int(process.name)
         try:
-            if pid != os.getpid() and any(entry.startswith(mark) for entry in file.read_bytes().split(b"\0")):
-                found.append(pid)
+            entries = (process / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
+        if pid != os.getpid() and any(entry.startswith(begins) and holds in entry[len(begins) :] for entry in entries):
+            found.append(pid)
     return sorted(found)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """What ansible-runner wrote for a run that was killed: it holds every variable."""
+    for private in folder.glob("runs/*/*.runner"):
+        shutil.rmtree(private, ignore_errors=True)
 
 
 def read_inventory(inventory: list[str], limit: str | None) -> Fleet:
@@ -248,7 +264,16 @@ def read_inventory(inventory: list[str], limit: str | None) -> Fleet:
     files = [source for source in inventory if not Path(source).is_dir()]
     if files and files != inventory:
         _listing(files, None, strict=True)
-    return fleet_of(_listing(inventory, limit, strict=files == inventory))
+    listing = _listing(inventory, limit, strict=files == inventory)
+    fleet = fleet_of(listing)
+    # Ansible takes each line of a limit for a pattern, and a group before a host of the same name.
+    strange = [host for host in fleet.hosts if host in listing or host[0] in "!&~@#" or set(host) & set("*?[")]
+    if strange:
+        raise FleetError(
+            f"the inventory has hosts whose names Ansible takes for a group or a pattern: {', '.join(strange[:10])}; "
+            "a run for one of them would touch others, so give them other names"
+        )
+    return fleet
 
 
 def _listing(inventory: list[str], limit: str | None, strict: bool) -> dict[str, Any]:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import sqlite3
 import sys
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,22 @@ def look(args: argparse.Namespace, console: Console) -> tuple[policies.Policy, p
     return policy, fleet, survey(args.inventory, fleet.hosts, policy, lambda *_: None)
 
 
+def refuse_vain(policy: policies.Policy, fleet: planning.Fleet, waves: list[planning.Wave]) -> None:
+    """Raise FleetError where the policy asks for what will never come: it would be waited for, or passed over."""
+    late = [number for number in policy["approve_after"] if number >= len(waves)]
+    if late:
+        raise FleetError(
+            f"approve_after: expected numbers of waves that another one follows, found {', '.join(map(str, late))}; "
+            f"`ocrfleet plan` shows {len(waves)} waves here"
+        )
+    shut = planning.never_open(fleet, policy, datetime.now(timezone.utc))
+    if shut:
+        raise FleetError(
+            f"windows: expected a time at which all windows of a host are open, found none within a week for "
+            f"{', '.join(shut[:5])}{' …' if len(shut) > 5 else ''}; correct those of its groups"
+        )
+
+
 def plan_data(policy: policies.Policy, fleet: planning.Fleet, found: Survey) -> dict[str, Any]:
     members = planning.cohorts(fleet.hosts, found.baselines)
     return {
@@ -167,7 +185,7 @@ def go_where_it_began(state: State) -> None:
 def drive(store: Store, state: State, console: Console, wait: bool, back: bool = False) -> int:
     go_where_it_began(state)
     with Progress(state, console) as progress:
-        driver = Driver(state, progress, wait=wait)
+        driver = Driver(state, progress, wait=wait, elsewhere=lambda: store.out_of_service(but=state.id))
         code = driver.back() if back else driver.forward()
     output.show_rollout(output.rollout_data(state, False), console, every_host=False)
     if code in (errors.STOPPED, errors.PAUSED) and state.state not in OVER:
@@ -177,14 +195,16 @@ def drive(store: Store, state: State, console: Console, wait: bool, back: bool =
 
 def rollout(args: argparse.Namespace, console: Console) -> int:
     store = Store(args.state_dir)
-    with store.driver("rollout"):
+    with store.driver("rollout") as working_on:
         policy, fleet, found = look(args, console)
         store.refuse_overlap(fleet.hosts)
         for name, why in store.look()[1].items():
             console.print(Text(f"whether rollout {name} has some of these hosts cannot be told: {why}", "red"))
         waves = planning.waves(fleet.hosts, found.baselines, policy)
         inventory = [str(Path(source).absolute()) if Path(source).exists() else source for source in args.inventory]
+        refuse_vain(policy, fleet, waves)
         state = State.create(store.new(), policy, inventory, fleet, waves)
+        working_on(state.id)
         show_plan(plan_data(policy, fleet, found), console)
         console.print(Text(f"rollout {state.id}"))
         return drive(store, state, console, not args.no_wait)
@@ -192,8 +212,9 @@ def rollout(args: argparse.Namespace, console: Console) -> int:
 
 def resume(args: argparse.Namespace, console: Console) -> int:
     store = Store(args.state_dir)
-    with store.driver("resume"):
+    with store.driver("resume") as working_on:
         state = store.open(args.rollout)
+        working_on(state.id)
         if state.backward and state.state in OVER:
             raise FleetError(
                 f"rollout {state.id} is {state.state}; there is nothing to resume, "
@@ -205,8 +226,9 @@ def resume(args: argparse.Namespace, console: Console) -> int:
 
 def rollback(args: argparse.Namespace, console: Console) -> int:
     store = Store(args.state_dir)
-    with store.driver("rollback"):
+    with store.driver("rollback") as working_on:
         state = store.open(args.rollout)
+        working_on(state.id)
         free(store, state, True)
         return drive(store, state, console, True, back=True)
 
@@ -216,12 +238,23 @@ def status(args: argparse.Namespace, console: Console) -> int:
     if args.all:
         found, unreadable = store.look()
         rows: list[dict[str, Any]] = [
-            {"id": s.id, "state": s.state, "created": output.stamp(s.created), "hosts": s.counts()} for s in found
+            {
+                "id": s.id,
+                "state": s.state,
+                "created": output.stamp(s.created),
+                "hosts": s.counts(),
+                "out_of_service": [host.name for host in s.out_of_service()],
+            }
+            for s in found
         ]
-        rows += [{"id": name, "state": why, "created": None, "hosts": {}} for name, why in unreadable.items()]
+        rows += [
+            {"id": name, "state": why, "created": None, "hosts": {}, "out_of_service": []}
+            for name, why in unreadable.items()
+        ]
         present(rows, args, console, lambda: output.show_table(rows, console))
         return errors.DONE
-    data = output.rollout_data(store.open(args.rollout), store.is_driven())
+    state = store.open(args.rollout)
+    data = output.rollout_data(state, store.is_driven(state.id))
     present(data, args, console, lambda: output.show_rollout(data, console, every_host=True))
     if args.query is None and args.output == "table" and not data["at_work"] and data["state"] not in OVER:
         console.print(Text(f"no driver is at work on it; go on with: ocrfleet resume {data['id']}"))
@@ -252,13 +285,15 @@ def ask(args: argparse.Namespace, console: Console) -> int:
         raise FleetError(f"rollout {state.id} is {state.state}; there is nothing to {args.command}")
     if args.command == "approve" and state.state != "waiting":
         raise FleetError(f"rollout {state.id} is {state.state}; expected one that waits for an approval")
-    if store.is_driven() or args.command == "approve":
+    is_driven = store.is_driven(state.id)
+    if is_driven or args.command == "approve":
         state.request(args.command)
         console.print(Text(f"{args.command} is noted for rollout {state.id}"))
-        if not store.is_driven():
+        if not is_driven:
             console.print(Text(f"go on with: ocrfleet resume {state.id}"))
     else:
-        with store.driver(args.command):
+        with store.driver(args.command) as working_on:
+            working_on(state.id)
             if args.command == "pause":
                 state.set_state("paused", "as requested")
             else:
@@ -291,3 +326,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FleetError as error:
         sys.stderr.write(f"ocrfleet: {plain(error, 20000)}\n")
         return Refused.code if isinstance(error, Refused) else error.code
+    except (OSError, sqlite3.Error) as error:
+        # A full disk, say. What was written before holds; hosts under way are looked at by whoever resumes.
+        sys.stderr.write(f"ocrfleet: the state cannot be kept: {plain(error, 20000)}; mend that, then resume\n")
+        return errors.STATE

@@ -11,6 +11,7 @@ STOPPED = 3
 PAUSED = 4
 REFUSED = 5
 INCOMPLETE = 6
+STATE = 7
 
 MEANING = {
     DONE: "every host has what was asked for",
@@ -18,7 +19,8 @@ MEANING = {
     STOPPED: "a gate is closed: hosts failed, or a figure was worse than allowed",
     PAUSED: "paused, aborted, or waiting for an approval or a maintenance window (with --no-wait)",
     REFUSED: "refused: another rollout is at work, or not finished",
-    INCOMPLETE: "finished, but some hosts (as many as allowed) were not converted",
+    INCOMPLETE: "finished, but some hosts (as many as allowed) were not converted, or are out of service",
+    STATE: "the state could not be read or written (a full disk, rights); nothing that was written is lost",
 }
 
 

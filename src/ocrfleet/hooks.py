@@ -5,17 +5,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ocrfleet.ansible import Ansible
+from ocrfleet.ansible import Ansible, mark
 from ocrfleet.text import plain
 
 
-def _command(hook: dict[str, Any], host: str) -> str:
-    """Why the command failed for a host, or an empty text."""
+def _command(hook: dict[str, Any], host: str, carried: dict[str, str]) -> str:
+    """Why the command failed for a host, or an empty text. `carried` is in its environment."""
     argv = [word.replace("{host}", host) for word in hook["command"]]
     try:
         done = subprocess.run(
@@ -27,6 +28,8 @@ def _command(hook: dict[str, Any], host: str) -> str:
             errors="replace",
             timeout=hook.get("timeout", 600),
             check=False,
+            env={**os.environ, **carried},
+            start_new_session=True,  # Ctrl-C is for the driver, which lets the hosts that are under way end
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return plain(f"{argv[0]}: {error}", 500)
@@ -45,6 +48,7 @@ def call(
     if "playbook" in hook:
         outcomes = ansible.run(run, hook["playbook"], hosts, {}, ignore, needs_evidence=False)
         return {host: found.message or found.state for host, found in outcomes.items() if found.state != "converted"}
+    carried = mark(ansible.folder, run)
     with ThreadPoolExecutor(max_workers=ansible.forks) as pool:
-        problems = dict(zip(hosts, pool.map(lambda host: _command(hook, host), hosts), strict=True))
+        problems = dict(zip(hosts, pool.map(lambda host: _command(hook, host, carried), hosts), strict=True))
     return {host: problem for host, problem in problems.items() if problem}

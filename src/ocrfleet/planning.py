@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -117,6 +118,34 @@ def host_windows(host: str, fleet: Fleet, policy: Policy) -> list[list[dict[str,
     return [entries for entries in lists if entries]
 
 
+def _opening(host: str, fleet: Fleet, policy: Policy, now: datetime) -> datetime | None:
+    """When all windows of a host are open, each for as long as its run may take; None: not within a week."""
+    lists = host_windows(host, fleet, policy)
+    at, ends = now, now + timedelta(days=8)
+    while at < ends:
+        openings = [windows.opens(entries, at, policy["host_minutes"]) for entries in lists]
+        found = [opening for opening in openings if opening is not None]
+        if len(found) < len(openings):
+            return None
+        if max(found, default=at) == at:
+            return at
+        at = max(found)
+    return None
+
+
+def never_open(fleet: Fleet, policy: Policy, now: datetime) -> list[str]:
+    """Hosts whose windows leave no time within a week to convert them."""
+    known: dict[str, bool] = {}
+    shut = []
+    for host in fleet.hosts:
+        key = json.dumps(host_windows(host, fleet, policy), sort_keys=True)
+        if key not in known:
+            known[key] = _opening(host, fleet, policy, now) is None
+        if known[key]:
+            shut.append(host)
+    return shut
+
+
 def next_batch(pending: Iterable[str], down: Iterable[str], fleet: Fleet, policy: Policy, now: datetime) -> Batch:
     """As many of the pending hosts as limits, windows and the control node's processes let start together.
 
@@ -127,7 +156,9 @@ def next_batch(pending: Iterable[str], down: Iterable[str], fleet: Fleet, policy
     chosen: list[str] = []
     until: datetime | None = None
     for host in pending:
-        opening = max((windows.opens(entries, now) for entries in host_windows(host, fleet, policy)), default=now)
+        opening = _opening(host, fleet, policy, now)
+        if opening is None:
+            continue
         if opening > now:
             until = opening if until is None else min(until, opening)
         elif limits.allows(host):

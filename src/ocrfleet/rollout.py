@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from typing import Any, NoReturn, Protocol
 
 from ocrfleet import errors, evidence, gate, hooks, planning
-from ocrfleet.ansible import Ansible, Outcome, at_work, believed
+from ocrfleet.ansible import HOOKS, Ansible, Outcome, at_work, believed, remove_leftovers
 from ocrfleet.errors import FleetError, Refused
 from ocrfleet.state import Host, State
 from ocrfleet.text import one_line
@@ -44,7 +44,10 @@ class Interrupted(Exception):
 
 
 class Driver:
-    """Works on one rollout. `clock`, `sleep` and `make_ansible` are what tests and simulations replace."""
+    """Works on one rollout. `clock`, `sleep` and `make_ansible` are what tests and simulations replace.
+
+    `elsewhere` gives the hosts that other rollouts have left out of service.
+    """
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Driver:
         watcher: Watcher,
         wait: bool = True,
         make_ansible: Callable[..., Ansible] = Ansible,
+        elsewhere: Callable[[], list[str]] = list,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -60,6 +64,7 @@ class Driver:
         self.fleet = state.fleet()
         self.watcher = watcher
         self.wait = wait
+        self.elsewhere = elsewhere
         self.clock = clock
         self.sleep = sleep
         self.ansible = make_ansible(state.folder, state.inventory, self.policy["forks"], self.policy["shards"])
@@ -85,9 +90,11 @@ class Driver:
                         self._again(wave)
             except Interrupted as end:
                 return end.code
-        missing = [host.name for host in self.state.hosts() if host.state not in gate.CONVERTED]
+        missing = [host.name for host in self.state.hosts() if host.drained or host.state not in gate.CONVERTED]
         if self.state.state != "finished":
-            self.state.set_state("finished", f"{len(missing)} hosts not converted" if missing else "")
+            self.state.set_state(
+                "finished", f"{len(missing)} hosts not converted, or out of service" if missing else ""
+            )
         return errors.INCOMPLETE if missing else errors.DONE
 
     def abort(self) -> None:
@@ -123,8 +130,13 @@ class Driver:
         self._undrain(self.state.hosts())
 
     def _still_at_work(self) -> list[int]:
-        """Processes that a killed driver left. Where no host is under way, none of them works on one."""
-        return at_work(self.state.folder) if self.state.hosts(states=("running", "rolling back")) else []
+        """Processes that a killed driver left. Where no host is under way, only its hooks may still work on one.
+
+        All others are connections that SSH keeps for a while.
+        """
+        if self.state.hosts(states=("running", "rolling back")):
+            return at_work(self.state.folder)
+        return at_work(self.state.folder, HOOKS) if any(host.drained for host in self.state.hosts()) else []
 
     def _wait_for_earlier(self) -> None:
         until, told = self.clock() + PATIENCE, False
@@ -136,6 +148,7 @@ class Driver:
                 raise Refused(f"the earlier run still works as processes {processes}; end them, then resume")
             self._listen()
             self.sleep(POLL)
+        remove_leftovers(self.state.folder)
 
     @staticmethod
     def _answered(first: float | None, outcome: Outcome) -> Outcome:
@@ -186,17 +199,32 @@ class Driver:
         lock = "" if wave["canary"] else self._lock(number, wave["cohort"])
         while pending := [host.name for host in self.state.hosts(number, ["pending"])]:
             self._listen()
-            # What failed and is provably as it was is in service; what is drained is not, whatever its state.
-            down = [host.name for host in self.state.out_of_service() if host.drained or not self.state.is_sound(host)]
             now = datetime.fromtimestamp(self.clock(), timezone.utc)
-            batch = planning.next_batch(pending, down, self.fleet, self.policy, now)
+            batch = planning.next_batch(pending, self._down(), self.fleet, self.policy, now)
             if batch.hosts:
                 self._batch(list(batch.hosts), lock)
+                self._stop_where_none_comes_back(number)
             elif batch.until is not None:
                 self._pass_time(batch.until.timestamp(), f"waiting for a maintenance window, {batch.until:%a %H:%M %Z}")
             else:
                 why = "a limit of the policy does not allow it while other hosts are down"
                 self._skip(dict.fromkeys(pending, why))
+
+    def _down(self) -> list[str]:
+        """Hosts that are out of service, by this rollout or another one, as far as the limits are about them."""
+        limited = {*self.fleet.hosts, *(host for members in self.policy["apart"] for host in members)}
+        others = [name for name in self.elsewhere() if name in limited]
+        return [*(host.name for host in self.state.out_of_service()), *others]
+
+    def _stop_where_none_comes_back(self, number: int) -> None:
+        """A hook that fails for one host fails for the next: going on would take the fleet out of service."""
+        out = [host.name for host in self.state.hosts(number, gate.CONVERTED) if host.drained]
+        if out:
+            self._stop(
+                number,
+                f"converted, and still out of service, since the hook undrain failed: {', '.join(out[:5])}"
+                f"{' …' if len(out) > 5 else ''}; mend the hook, then resume",
+            )
 
     def _batch(self, names: list[str], lock: str) -> None:
         known = {host.name: host for host in self.state.named(names)}
@@ -285,7 +313,7 @@ class Driver:
         if not hook:
             return names
         self.state.set_drained(names, True)
-        problems = hooks.call(hook, names, self.ansible, f"{run}-drain", lambda *_: None)
+        problems = hooks.call(hook, names, self.ansible, f"{run}{HOOKS}drain", lambda *_: None)
         # The hook may have got half way, or an earlier one all of it: they are out of service until an undrain says no.
         self._skip({name: f"not drained: {why}" for name, why in problems.items()}, otherwise)
         self._undrain(self.state.named(problems))
@@ -300,7 +328,9 @@ class Driver:
                 self.watcher.note(f"{host.name}: stays out of service, since it is {host.state}")
         if not sound:
             return
-        problems = hooks.call(hook, sound, self.ansible, f"{self._new_run()}-undrain", lambda *_: None) if hook else {}
+        problems = (
+            hooks.call(hook, sound, self.ansible, f"{self._new_run()}{HOOKS}undrain", lambda *_: None) if hook else {}
+        )
         self.state.set_drained([name for name in sound if name not in problems], False)
         for name, why in problems.items():
             self.watcher.note(f"{name}: still out of service, the hook undrain failed: {one_line(why)}")
@@ -386,13 +416,25 @@ class Driver:
             try:
                 self._settle()
                 now = datetime.fromtimestamp(self.clock(), timezone.utc)
-                # Each is tried once. A killed roll-back left `rolling back`; to put a host back twice does no harm.
-                names = [host.name for host in self.state.to_put_back()]
+                # Each is tried once, and what an earlier roll-back failed with last, so that it stands in nobody's way.
+                # A killed roll-back left `rolling back`; to put a host back twice does no harm.
+                hosts = sorted(self.state.to_put_back(), key=lambda host: host.state == "not rolled back")
+                names = [host.name for host in hosts]
                 while names:
                     self._listen()
-                    batch = set(planning.next_batch(names, [], self.fleet, anytime, now).hosts)
-                    self._back([name for name in names if name in batch])
+                    down = self._down()
+                    batch = planning.next_batch(names, down, self.fleet, anytime, now).hosts
+                    # Where too many are down for anyone else to go down, the way is to bring one of these back.
+                    batch = batch or tuple([name for name in names if name in down][:1])
+                    if not batch:
+                        self.watcher.note(
+                            "a limit of the policy allows no further host to go back while others are down"
+                        )
+                        break
                     names = [name for name in names if name not in batch]
+                    if self._back(list(batch)) and names:
+                        self.watcher.note(f"putting back failed; {len(names)} further hosts stay as they are")
+                        break
             except Interrupted as end:
                 return end.code
         left = self.state.to_put_back()
@@ -416,7 +458,8 @@ class Driver:
             return evidence.way_back(found, host.first)
         return host.baseline if evidence.is_baseline(host.baseline) else ""
 
-    def _back(self, names: list[str]) -> None:
+    def _back(self, names: list[str]) -> bool:
+        """Put hosts back; whether the playbook failed on one. One that is away, or unknown, says nothing of others."""
         baselines = {host.name: self._baseline(host) for host in self.state.named(names)}
         known = [name for name in names if baselines[name]]
         why = (
@@ -425,12 +468,12 @@ class Driver:
         )
         self._skip({name: why for name in names if name not in known}, "not rolled back")
         if not known:
-            return
+            return False
         run = self._new_run()
         self.state.begin(known, run, "rolling back")
         ready = self._drain(known, run, "not rolled back")
         if not ready:
-            return
+            return False
         variables = {
             **self.policy["variables"],
             "ocrfleet_baselines": {name: baselines[name] for name in ready},
@@ -446,3 +489,4 @@ class Driver:
         for name, state, o in ended:
             self.watcher.host(name, state, o.message)
         self._undrain(self.state.named(outcomes))
+        return any(o.state in ("failed", "unknown") for o in outcomes.values())

@@ -198,8 +198,10 @@ class State:
         return [host for name in names for host in self._hosts("name = ?", name)]
 
     def out_of_service(self) -> list[Host]:
-        """Hosts that are drained, under way, away, or failed."""
-        return self._hosts("drained OR state IN ('running', 'rolling back', 'unreachable', 'unknown', 'failed')")
+        """Hosts that are drained, under way, away, or not provably as they were; to be done again or not."""
+        handed = "first IS NOT NULL AND state IN ('failed', 'pending', 'skipped', 'not rolled back')"
+        found = self._hosts(f"drained OR state IN ('running', 'rolling back', 'unreachable', 'unknown') OR ({handed})")
+        return [host for host in found if host.drained or not self.is_sound(host)]
 
     def last_run(self) -> int:
         return int(self.db.execute("SELECT max(CAST(run AS INTEGER)) FROM host").fetchone()[0] or 0)

@@ -11,9 +11,10 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ocrfleet.errors import FleetError, Refused
 from ocrfleet.state import OVER, State
@@ -24,11 +25,20 @@ def default_folder() -> Path:
     return Path(base, "ocrfleet")
 
 
+def _holder(descriptor: int) -> dict[str, Any]:
+    """What the driver that holds the lock has written into it."""
+    try:
+        return dict(json.loads(os.pread(descriptor, 4096, 0)))
+    except (ValueError, TypeError):
+        return {}
+
+
 class Store:
     """Finds, lists and makes rollouts."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.expanduser().absolute()
+        # By one name, whatever link led here: processes of a run are found by it.
+        self.folder = folder.expanduser().resolve()
         self.rollouts = self.folder / "rollouts"
         self.rollouts.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = self.folder.stat()
@@ -83,6 +93,19 @@ class Store:
                     f"`ocrfleet abort {state.id}`"
                 )
 
+    def out_of_service(self, but: str) -> list[str]:
+        """Hosts that other rollouts left out of service, over or not; of each the newest that worked on it tells."""
+        told: dict[str, bool] = {}
+        for state in self.all():
+            if state.id == but:
+                continue
+            out = {host.name for host in state.out_of_service()}
+            for host in state.hosts():
+                if host.began is not None:
+                    told.setdefault(host.name, host.name in out)
+            state.close()
+        return [name for name, is_out in told.items() if is_out]
+
     def refuse_converted_later(self, hosts: list[str], rollout: State) -> None:
         """A host that a later rollout has converted must not go back past it: that one would think it is converted."""
         for state in self.all():
@@ -97,28 +120,34 @@ class Store:
                 )
 
     @contextmanager
-    def driver(self, what: str) -> Iterator[None]:
-        """Held by the one process that works on hosts; the kernel lets go when that process ends, however it ends."""
+    def driver(self, what: str) -> Iterator[Callable[[str], None]]:
+        """Held by the one process that works on hosts; the kernel lets go when that process ends, however it ends.
+
+        What it gives is to be told the id of the rollout that is worked on.
+        """
         descriptor = os.open(self.folder / "driver.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                holder = os.read(descriptor, 4096).decode(errors="replace") or "{}"
-                told = json.loads(holder) if holder.startswith("{") else {}
+                told = _holder(descriptor)
                 raise Refused(
                     f"another rollout is at work: {told.get('what', 'unknown')}, process {told.get('pid', 'unknown')}, "
                     f"since {told.get('since', 'unknown')}; wait for it, or ask it to stop with `ocrfleet pause`"
                 ) from None
             said = {"what": what, "pid": os.getpid(), "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(said).encode(), 0)
-            yield
+
+            def tell(rollout: str) -> None:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, json.dumps({**said, "rollout": rollout}).encode(), 0)
+
+            tell("")
+            yield tell
         finally:
             os.close(descriptor)
 
-    def is_driven(self) -> bool:
-        """Whether a driver is at work now."""
+    def is_driven(self, rollout: str) -> bool:
+        """Whether a driver is at work on this rollout now."""
         try:
             descriptor = os.open(self.folder / "driver.lock", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -126,7 +155,7 @@ class Store:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return True
+            return _holder(descriptor).get("rollout") == rollout
         finally:
             os.close(descriptor)
         return False

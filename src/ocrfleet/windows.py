@@ -32,9 +32,27 @@ def _spans(window: dict[str, Any], now: datetime) -> list[tuple[datetime, dateti
     return spans
 
 
-def opens(windows: list[dict[str, Any]], now: datetime) -> datetime:
-    """`now` where one of the windows is open or there are none, else the moment when the next one opens."""
-    spans = [span for window in windows for span in _spans(window, now)]
-    if not windows or any(begin <= now < end for begin, end in spans):
+def _merged(spans: list[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
+    """The same times without overlaps: of two windows that meet at midnight one."""
+    found: list[tuple[datetime, datetime]] = []
+    for begin, end in sorted(spans):
+        if found and begin <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((begin, end))
+    return found
+
+
+def opens(windows: list[dict[str, Any]], now: datetime, minutes: float = 0) -> datetime | None:
+    """When one of the windows is open, from then on for `minutes`: `now`, or later, or None within a week.
+
+    Without windows that is `now`.
+    """
+    if not windows:
         return now
-    return min(begin for begin, _end in spans if begin > now)
+    for begin, end in _merged([span for window in windows for span in _spans(window, now)]):
+        start = max(begin, now)
+        # Seconds of the world: of times in one zone Python takes the difference of the clocks on the wall.
+        if start < end and end.timestamp() - start.timestamp() >= 60 * minutes:
+            return start
+    return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sqlite3
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ocrfleet import cli, errors, planning, policy
+from ocrfleet import ansible, cli, errors, planning, policy
 from ocrfleet.rollout import Driver
 from ocrfleet.state import State
 from ocrfleet.store import Store
@@ -244,3 +245,72 @@ def test_what_the_inventory_lacks_is_told(
     monkeypatch.setattr(cli, "survey", lambda *_: pytest.fail("a host was asked"))
     code, _, err = ocrfleet("plan", *argv)
     assert (code, said in err, "host b" in err) == (errors.WRONG_INPUT, True, False), err
+
+
+def test_an_abort_reaches_the_rollout_it_names_or_nobody(ocrfleet: Any, folder: Path) -> None:
+    store = Store(folder)
+    first = store.open(None)
+    with store.driver("rollout") as working_on:
+        working_on("another")
+        code, _, err = ocrfleet("abort", first.id)
+        assert (code, "another rollout is at work" in err) == (errors.REFUSED, True)
+        assert '"at_work": false' in ocrfleet("status", first.id, "--output", "json")[1]
+        assert first.take_request("abort") == ""
+        working_on(first.id)
+        code, said, _ = ocrfleet("abort", first.id)
+        assert (code, "is noted" in said) == (errors.DONE, True)
+
+
+def test_who_is_out_of_service_is_known_to_all_rollouts(ocrfleet: Any, folder: Path, fake: Any) -> None:
+    store = Store(folder)
+    first = store.open(None)
+    first.set_drained(["ocr-gpu-02"], True)
+    first.set_state("aborted")
+    assert store.out_of_service(but="") == ["ocr-gpu-02", "ocr-gpu-12"]
+    assert store.out_of_service(but=first.id) == []
+    rows = {row["id"]: row["out_of_service"] for row in json.loads(ocrfleet("status", "--all", "--output", "json")[1])}
+    assert rows[first.id] == ["ocr-gpu-02", "ocr-gpu-12"]
+    fake.answers.clear()
+    Driver(later(folder, ["ocr-gpu-12"]), Silent(), make_ansible=fake).forward()
+    assert store.out_of_service(but="") == ["ocr-gpu-02"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"approve_after": [2]},
+            "approve_after: expected numbers of waves that another one follows, found 2; .* 2 waves",
+        ),
+        (
+            {"windows": [{"from": "22:00", "to": "23:00"}], "host_minutes": 90},
+            "windows: expected a time at which all windows of a host are open, found none within a week for a, b",
+        ),
+    ],
+)
+def test_a_policy_that_asks_for_what_never_comes_is_refused(given: Any, said: str) -> None:
+    chosen = policy.complete({"waves": [1], **given})
+    fleet = planning.Fleet(["a", "b"], {})
+    with pytest.raises(errors.FleetError, match=said):
+        cli.refuse_vain(chosen, fleet, planning.waves(fleet.hosts, {}, chosen))
+
+
+@pytest.mark.parametrize("name", ["gpu", "~x", "!x", "&x", "a*"])
+def test_a_host_whose_name_ansible_takes_for_others_is_refused(tmp_path: Path, name: str) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(json.dumps({"gpu": {"hosts": {"h1": None, name: None}}}))
+    with pytest.raises(errors.FleetError, match="takes for a group or a pattern: "):
+        ansible.read_inventory([str(inventory)], None)
+
+
+def test_a_disk_that_is_full_is_told(ocrfleet: Any, monkeypatch: Any) -> None:
+    def full(*_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(State, "request", full)
+    monkeypatch.setattr(Store, "is_driven", lambda *_: True)
+    code, _, err = ocrfleet("pause")
+    assert (code, err) == (
+        errors.STATE,
+        "ocrfleet: the state cannot be kept: database or disk is full; mend that, then resume\n",
+    )

@@ -91,3 +91,34 @@ def test_a_closed_window_holds_its_hosts_back_and_says_until_when() -> None:
 def test_windows(window: dict, expected: str) -> None:
     opening = windows.opens([window], NOON).astimezone(timezone.utc)
     assert opening.strftime("%Y-%m-%dT%H:%M") == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "minutes", "expected"),
+    [
+        ([{"from": "11:00", "to": "13:00"}], 60, "2026-11-25T12:00"),
+        ([{"from": "11:00", "to": "12:30"}], 60, "2026-11-26T11:00"),
+        ([{"from": "11:00", "to": "12:30"}, {"from": "12:30", "to": "13:30"}], 60, "2026-11-25T12:00"),
+        ([{"from": "11:00", "to": "12:30"}, {"from": "12:40", "to": "14:00"}], 60, "2026-11-25T12:40"),
+        ([{"from": "11:00", "to": "12:30"}], 120, None),
+        # 2026-10-25: clocks go back an hour in Berlin, so that this window is five hours long and not four.
+        ([{"from": "00:00", "to": "04:00", "days": ["sun"], "timezone": "Europe/Berlin"}], 300, "2026-10-24T22:00"),
+    ],
+)
+def test_windows_that_hold_a_whole_run(given: list, minutes: float, expected: str | None) -> None:
+    now = NOON if expected is None or "11-2" in expected else datetime(2026, 10, 24, 12, tzinfo=timezone.utc)
+    opening = windows.opens(given, now, minutes)
+    assert (opening and opening.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M")) == expected
+
+
+def test_windows_that_leave_no_time_are_found() -> None:
+    night, noon = {"from": "22:00", "to": "02:00"}, {"from": "11:00", "to": "13:00"}
+    fleet = planning.Fleet(["a", "b", "c"], {"a": ["one"], "b": ["two"]})
+    chosen = policy.complete({"windows": [night], "groups": {"one": {"windows": [noon]}, "two": {"windows": [night]}}})
+    assert planning.never_open(fleet, chosen, NOON) == ["a"]
+    assert planning.never_open(fleet, policy.complete({"windows": [night], "host_minutes": 300}), NOON) == [
+        "a",
+        "b",
+        "c",
+    ]
+    assert planning.next_batch(["a"], [], fleet, chosen, NOON) == planning.Batch(())

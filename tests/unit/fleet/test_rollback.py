@@ -244,7 +244,7 @@ def test_the_processes_of_a_killed_driver_are_waited_for(make, drive, fake, monk
     drive(state)
     state.begin(["h1"], "0007", left)
     still: list[list[int]] = [[77], [77], []]
-    monkeypatch.setattr(rollout, "at_work", lambda folder: still.pop(0))
+    monkeypatch.setattr(rollout, "at_work", lambda *_: still.pop(0))
     fake.calls.clear()
     watcher = Silent()
     Driver(state, watcher, make_ansible=fake, sleep=lambda seconds: None).back()
@@ -255,5 +255,44 @@ def test_the_processes_of_a_killed_driver_are_waited_for(make, drive, fake, monk
 def test_processes_that_work_on_no_host_are_not_waited_for(make, drive, monkeypatch) -> None:
     """A connection that SSH keeps open for the next run carries the mark as well."""
     state = make(1)
-    monkeypatch.setattr(rollout, "at_work", lambda folder: [77])
+    monkeypatch.setattr(rollout, "at_work", lambda *_: [77])
     assert drive(state, sleep=lambda seconds: pytest.fail("it waited")) == errors.DONE
+
+
+def test_a_playbook_that_fails_ends_the_way_back_and_that_host_comes_last(make, drive, back, fake) -> None:
+    state = make(4, waves=["100%"], forks=1)
+    drive(state)
+    fake.answers["h1"] = "failed"
+    assert back(state) == errors.STOPPED
+    assert [hosts for _playbook, hosts, _variables in fake.calls] == [["h1"]]
+    assert back(state) == errors.STOPPED
+    assert [hosts for _playbook, hosts, _variables in fake.calls] == [["h2"], ["h3"], ["h4"], ["h1"]]
+
+
+def test_one_that_is_away_does_not_end_the_way_back(make, drive, back, fake) -> None:
+    state = make(2, waves=["100%"], forks=1)
+    drive(state)
+    fake.answers["h1"] = "unreachable"
+    assert back(state) == errors.STOPPED
+    assert states(state) == {"h1": "not rolled back", "h2": "rolled back"}
+
+
+def test_who_is_down_counts_on_the_way_back(make, drive, back, fake) -> None:
+    state = make(3, waves=["100%"], apart=[["h1", "h2"]])
+    drive(state)
+    fake.answers["h1"] = "unreachable"
+    assert back(state) == errors.STOPPED
+    assert states(state) == {"h1": "not rolled back", "h2": "converted", "h3": "rolled back"}
+    fake.answers.clear()
+    assert back(state) == errors.DONE
+
+
+def test_with_too_many_down_one_of_these_goes_back(make, drive, back, fake) -> None:
+    state = make(2, waves=["100%"], at_once=2)
+    fake.answers.update(h1="failed", h2="failed")
+    drive(state)
+    with state._transaction() as db:
+        db.execute("UPDATE rollout SET policy = json_set(policy, '$.at_once', 1)")
+    fake.answers.clear()
+    assert back(state) == errors.DONE
+    assert [hosts for _playbook, hosts, _variables in fake.calls] == [["h1"], ["h2"]]

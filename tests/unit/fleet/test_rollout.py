@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -183,7 +184,7 @@ def test_a_wave_is_stopped_between_its_batches(make, fake) -> None:
 def test_what_failed_without_a_proof_or_is_drained_counts_as_down(
     make, drive, fake, tmp_path, told: Any, drained: bool, expected: str
 ) -> None:
-    chosen = hooks(tmp_path, undrain="false") if drained else {}
+    chosen = hooks(tmp_path, undrain='[ "$1" != h2 ]') if drained else {}
     state = make(3, waves=[1, 1], allowed_failures=1, apart=[["h2", "h3"]], hooks=chosen)
     fake.answers["h2"] = "failed"
     fake.tells["h2"] = told
@@ -253,11 +254,11 @@ def test_abort_after_a_kill_tells_what_became_of_whom(make, fake, monkeypatch) -
     told = {"host": "h1", "result": "verified", "finished": "9999", "transaction": {"baseline_id": "b"}}
     (reports / "evidence.json").write_text(json.dumps(told))
     watcher = Silent()
-    monkeypatch.setattr(rollout, "at_work", lambda folder: [77])
+    monkeypatch.setattr(rollout, "at_work", lambda *_: [77])
     with pytest.raises(errors.Refused, match="77"):
         Driver(state, watcher, make_ansible=fake).abort()
     assert state.state == "planned"
-    monkeypatch.setattr(rollout, "at_work", lambda folder: [])
+    monkeypatch.setattr(rollout, "at_work", lambda *_: [])
     Driver(state, watcher, make_ansible=fake).abort()
     assert state.state == "aborted"
     assert [(host.state, host.drained) for host in state.hosts()] == [
@@ -377,3 +378,75 @@ def test_the_state_is_on_disk_before_a_host_is_touched(make, drive, fake) -> Non
     fake.answers.update(h1=look)
     assert drive(state) == errors.DONE
     assert seen == {"h1": "running", "h2": "running"}
+
+
+# --- who is down, and stays down ---
+
+
+def test_a_failing_undrain_stops_before_the_next_host_goes_down(make, drive, fake, tmp_path) -> None:
+    state = make(6, waves=[1, 2, "100%"], at_once=1, hooks=hooks(tmp_path, undrain=f"[ ! -e {tmp_path}/broken ]"))
+    fake.answers["h2"] = lambda _host: (tmp_path / "broken").touch() or "converted"
+    assert drive(state) == errors.STOPPED
+    assert set(touched(fake)) == {"h1", "h2"}
+    assert "h2" in state.note and "the hook undrain failed" in state.note
+    (tmp_path / "broken").unlink()
+    fake.answers.clear()
+    assert drive(state) == errors.DONE
+    assert touched(fake) == Counter({f"h{number}": 1 for number in range(1, 7)})
+    assert (tmp_path / "back").read_text().split() == ["h1", "h2", "h3", "h4", "h5", "h6"]
+
+
+def test_a_rollout_whose_last_host_is_out_of_service_is_not_done(make, drive, fake, tmp_path) -> None:
+    state = make(1, hooks=hooks(tmp_path, undrain="false"))
+    assert drive(state) == errors.STOPPED
+    assert [(host.state, host.drained) for host in state.hosts()] == [("converted", True)]
+
+
+def test_a_host_that_is_down_counts_also_while_it_waits_to_be_done_again(make, drive, fake) -> None:
+    state = make(3, waves=[1, "100%"], apart=[["h2", "h3"]], allowed_failures=2)
+    fake.answers.update(h2="unreachable", h3="unreachable")
+    drive(state)
+    fake.answers["h3"] = "converted"
+    fake.calls.clear()
+    drive(state)
+    # h2 may be down, and h3 may serve: neither is done before the other is known to be in service.
+    assert "h3" not in touched(fake)
+    fake.answers["h2"] = "converted"
+    drive(state)
+    assert {host.state for host in state.hosts(states=["converted"])} == {"converted"}
+
+
+def test_hosts_that_other_rollouts_left_down_count_too(make, fake) -> None:
+    state = make(2, waves=["100%"], apart=[["h2", "elsewhere"]])
+    assert Driver(state, Silent(), make_ansible=fake, elsewhere=lambda: ["elsewhere"]).forward() == errors.STOPPED
+    assert set(touched(fake)) == {"h1"}
+    assert Driver(state, Silent(), make_ansible=fake).forward() == errors.DONE
+
+
+def test_hooks_are_found_after_a_kill_and_outlive_ctrl_c(make, drive, fake, tmp_path) -> None:
+    say = (
+        f'tr "\\0" "\\n" </proc/$$/environ | grep ^OCRFLEET_RUN= >{tmp_path}/mark; ps -o pgid= -p $$ >{tmp_path}/group'
+    )
+    state = make(1, hooks=hooks(tmp_path, drain=say))
+    assert drive(state) == errors.DONE
+    assert (tmp_path / "mark").read_text().strip() == f"OCRFLEET_RUN={state.folder}/0001-hook-drain"
+    assert int((tmp_path / "group").read_text()) != os.getpgid(0)
+
+
+def test_a_hook_that_outlived_its_driver_is_waited_for(make, drive, monkeypatch) -> None:
+    state = make(1)
+    state.set_drained(["h1"], True)
+    still = [[77], []]
+    asked = []
+    monkeypatch.setattr(rollout, "at_work", lambda _folder, kind="": asked.append(kind) or still.pop(0))
+    assert drive(state, sleep=lambda seconds: None) == errors.DONE
+    assert asked == ["-hook-", "-hook-"]
+
+
+def test_what_a_killed_run_left_of_its_variables_goes(make, drive) -> None:
+    state = make(1)
+    left = state.folder / "runs/0001/0001-0.runner/artifacts"
+    left.mkdir(parents=True)
+    (left / "command").write_text("secret")
+    assert drive(state) == errors.DONE
+    assert not left.parent.exists()
