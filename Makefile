@@ -81,6 +81,9 @@ test-roles: env ## Each role alone, by the example of its README: check mode, fo
 .PHONY: test-faults
 test-faults: env ## Kill, fill and break on purpose
 	tests/hosts/setup
+	@# A folder of its own: one opens it for another user, and every pytest that starts shuts the one they share.
+	@PYTEST_DEBUG_TEMPROOT=$$(mktemp -d -t test-faults.XXXXXX); export PYTEST_DEBUG_TEMPROOT; \
+	trap 'rm -rf --one-file-system "$$PYTEST_DEBUG_TEMPROOT"' EXIT; \
 	FAULTS_KILLS=$(FAULTS_KILLS) python -m pytest tests/faults --numprocesses auto --dist worksteal
 
 # Without SCENARIO, `fleet` leaves its two hosts with the real stack out: what they add takes longest of all.
