@@ -96,16 +96,16 @@ molecule: env ## Molecule scenarios on local test hosts, by SSH
 test-offline: env ## Make a bundle, and install the whole stack from it in a network namespace that has none; EVIDENCE of an online run
 	tests/offline/run $(EVIDENCE)
 
-##@ Measure
+.PHONY: test-hostile
+test-hostile: env ## Requests that must be refused, with the real uv and package index
+	@eval "$$(.venv/bin/python tools/index_environment.py)" && python -m pytest tests/hostile --numprocesses auto --dist loadfile
 
 .PHONY: test-gpu
 test-gpu: ## On a GPU host without network: FlashInfer on clones of the PyTorch environment found there, from WHEELS
 	@[ -n "$(WHEELS)" ] && [ -n "$(OUT)" ] || { echo 'test-gpu: expected WHEELS=folder OUT=folder' >&2; exit 2; }
 	PATH="$${PATH#*:}" python3 tests/gpu/run.py "$(WHEELS)" "$(OUT)" $(if $(ENVIRONMENT),--environment "$(ENVIRONMENT)") $(if $(FI_METHOD),--method $(FI_METHOD)) $(if $(FI_VERSION),--flashinfer $(FI_VERSION)) $(if $(ONLY),--only "$(ONLY)")
 
-.PHONY: test-hostile
-test-hostile: env ## Requests that must be refused, with the real uv and package index
-	@eval "$$(.venv/bin/python tools/index_environment.py)" && python -m pytest tests/hostile --numprocesses auto --dist loadfile
+##@ Measure
 
 .PHONY: compatibility
 compatibility: env ## Measure which FlashInfer releases fit ENVIRONMENT (a stack without any), into docs/compatibility.md

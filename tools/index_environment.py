@@ -1,4 +1,7 @@
 #!/usr/bin/env python3
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Print, as shell assignments, the settings uv needs to reach the package index that pip is set up for.
 
 uv does not read pip's configuration. A machine behind a mirror often has nothing else. What uv was told itself wins.

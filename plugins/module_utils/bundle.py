@@ -9,9 +9,10 @@ finished; a file that it does not name does not belong, since uv would take a pl
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import digests
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -28,14 +29,6 @@ _PATHS = ("flashinfer_lock", "flashinfer_source", "conda_installer")
 
 class Unusable(Exception):
     """The folder cannot be used; the text says what was expected, what was found and what to do."""
-
-
-def sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def parse(text: str) -> dict:
@@ -94,7 +87,7 @@ def damaged(folder: str, manifest: dict) -> dict[str, str]:
             wrong[name] = "missing"
         elif os.path.getsize(path) != entry["size"]:
             wrong[name] = f"damaged: {os.path.getsize(path)} bytes, expected {entry['size']}"
-        elif sha256(path) != entry["sha256"]:
+        elif digests.sha256(path) != entry["sha256"]:
             wrong[name] = "damaged: its SHA-256 is another one"
     return wrong
 

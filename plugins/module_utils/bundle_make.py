@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import bundle, package_plan
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import bundle, digests, package_plan
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Distribution, canonical
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.uv import Change, Uv
 
@@ -95,11 +95,11 @@ def fetch(path: str, sha256: str, download: Callable[[str], None]) -> bool:
     A download under way has a name of its own and is taken away by the next run, so that a killed run leaves no half
     of a file under the name of the whole.
     """
-    if os.path.exists(path) and bundle.sha256(path) == sha256:
+    if os.path.exists(path) and digests.sha256(path) == sha256:
         return False
     part = path + bundle.PART
     download(part)
-    found = bundle.sha256(part)
+    found = digests.sha256(part)
     if found != sha256:
         os.unlink(part)
         raise bundle.Unusable(f"{os.path.basename(path)}: expected SHA-256 {sha256}, downloaded {found}")

@@ -20,7 +20,6 @@ import re
 import shutil
 import statistics
 import tempfile
-import time
 from datetime import datetime
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, document_check
@@ -177,7 +176,3 @@ def scaling(judged_entries: list[dict]) -> list[dict]:
         for entry in judged_entries
         if entry["workers"] > 1 and entry.get("baseline") and entry["set"] in alone
     ]
-
-
-def elapsed(started: float) -> float:
-    return round(time.monotonic() - started, 1)

@@ -12,14 +12,13 @@ from __future__ import annotations
 import contextlib
 import csv
 import glob
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import tree_file
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import digests, tree_file
 
 MANIFEST = "ocrfleet-pack.json"
 # Where a module came from: a pack that is placed, such a pack for something else than is here, the wheel of
@@ -35,8 +34,7 @@ def folder(package: str) -> str:
 def digest(path: str) -> str:
     """The SHA-256 of a file, empty where it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()
+        return digests.sha256(path)
     except OSError:
         return ""
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import posixpath
 import stat
@@ -14,7 +13,7 @@ import urllib.parse
 import zipfile
 from typing import Any
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, redaction
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, digests, redaction
 
 # git asks nobody: without a terminal it would wait for an answer that never comes.
 ASK_NOBODY = {
@@ -68,11 +67,7 @@ def checkout(url: str, ref: str, folder: str, timeout: float) -> str:
 
 def check_sum(path: str, expected: str) -> str:
     """The file's SHA-256. Raises Refused where it is not `expected` (`sha256:` and 64 digits; "" accepts any)."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    found = digest.hexdigest()
+    found = digests.sha256(path)
     if expected and expected.lower() != f"sha256:{found}":
         raise Refused(
             f"{os.path.basename(path)}: expected {expected}, found sha256:{found}; "

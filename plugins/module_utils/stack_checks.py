@@ -180,9 +180,7 @@ class Checks:
         self.runtimes: list[list[str]] = []
 
     def run(self) -> list[Verdict]:
-        items = [
-            item for item in self.checklist if item["kind"] in ("torch", "gpu", "import") and not self._absent(item)
-        ]
+        items = [item for item in self.checklist if item["kind"] in _PROBED and not self._absent(item)]
         self.probed, self.runtimes = probe(self.stage, items, self.folder, self.probe_env)
         for item in self.checklist:
             started = time.monotonic()

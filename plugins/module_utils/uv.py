@@ -10,14 +10,13 @@ Requests are handed over as a `pyproject.toml`, because that is where uv takes a
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, distributions
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, digests, distributions
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 
 # How uv 0.13.9 says that a version, or a package, is not there.
@@ -280,8 +279,7 @@ def add_local_hashes(lock: str, folders: Callable[[str], tuple[str, ...]]) -> st
         pin = line.split(";")[0].strip()
         hashes = []
         for path in _local_files(folders(distributions.canonical(pin.partition("==")[0])), pin):
-            with open(path, "rb") as file:
-                hashes.append(f"    --hash=sha256:{hashlib.sha256(file.read()).hexdigest()}")
+            hashes.append(f"    --hash=sha256:{digests.sha256(path)}")
         if not hashes:
             raise Failed(
                 f"{pin}: its source gives no hash to hold the download against, and it lies in no local folder; "

@@ -152,6 +152,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     bundle,
     bundle_make,
     commands,
+    digests,
     distributions,
     flashinfer_policy,
     machine,
@@ -263,7 +264,7 @@ class Maker:
     def copy(self, source: str, name: str, mode: int = 0o644) -> None:
         path = os.path.join(self.path, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        if not os.path.exists(path) or bundle.sha256(path) != bundle.sha256(source):
+        if not os.path.exists(path) or digests.sha256(path) != digests.sha256(source):
             shutil.copyfile(source, path + bundle.PART)
             os.replace(path + bundle.PART, path)
         os.chmod(path, mode)
@@ -369,7 +370,7 @@ class Maker:
         files = {}
         for name in sorted(wanted):
             there = os.path.join(self.path, name)
-            files[name] = {"size": os.path.getsize(there), "sha256": bundle.sha256(there)}
+            files[name] = {"size": os.path.getsize(there), "sha256": digests.sha256(there)}
         text = json.dumps({**manifest, "files": files}, indent=1) + "\n"
         bundle.parse(text)
         if os.path.exists(path) and bundle.read(self.path) == text:

@@ -1,3 +1,6 @@
+// Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+// GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+// SPDX-License-Identifier: GPL-3.0-or-later
 // Sort the table of hosts by a click on a column's head, and show only the rows that hold the words of the filter.
 const table = document.getElementById("hosts");
 const body = table.tBodies[0];

@@ -2,7 +2,7 @@
 # Copyright (c) 2026 The ocrfleet.gpu_stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Apply FlashInfer on a real GPU with playbooks/flashinfer.yml, in one call and without network, and prove it right.
+"""Apply FlashInfer on a real GPU with playbooks/flashinfer.yml, without network, and prove it right.
 
     python3 tests/gpu/run.py WHEELS OUT [--environment PREFIX] [--method METHOD] [--flashinfer VERSION]
                              [--accept-unmet NAMES] [--only STEP[,STEP]]

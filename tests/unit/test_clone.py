@@ -94,6 +94,7 @@ def test_a_clone_that_fails_says_what_cp_said(tmp_path: Path) -> None:
 
 def test_removing_what_is_not_there_is_done(tmp_path: Path) -> None:
     clone.remove(str(tmp_path / "none"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_removing_leaves_the_modes_of_the_other_tree(tmp_path: Path) -> None:

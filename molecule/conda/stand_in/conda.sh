@@ -1,3 +1,6 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 # A stand-in for conda's shell function: activate and deactivate, everything else goes to the program.
 conda() {
     case ${1-} in

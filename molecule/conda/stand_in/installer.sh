@@ -1,4 +1,7 @@
 #!/bin/sh
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 # A stand-in for Miniforge's installer: same options, same refusal of a folder that is there, a base environment with conda.
 set -eu
 prefix=$HOME/miniforge3
