@@ -11,6 +11,7 @@ times. Printed are what the rollout itself costs the control node, and what its 
 
 from __future__ import annotations
 
+import json
 import random
 import resource
 import sys
@@ -25,6 +26,7 @@ from ocrfleet.output import rollout_data
 from ocrfleet.rollout import Driver
 from ocrfleet.state import State
 
+REAL = json.loads((Path(__file__).parents[1] / "tests/unit/fixtures/report_evidence.json").read_text(encoding="utf-8"))
 POLICY = {
     "waves": [1, "1%", "10%", "50%", "100%"],
     "at_once": "25%",
@@ -74,8 +76,8 @@ class Hosts(Ansible):
                 "transaction": {"baseline_id": f"b-{host}"},
                 "lock": "x==1\n",
             }
-            # What real evidence weighs, so that the state file is as large as a real one.
-            found[host] = Outcome(state, "", {**evidence, "checks": [{"title": "x" * 80, "reason": "y" * 200}] * 10})
+            # With all that a real report says, so that the state file is as large as a real one.
+            found[host] = Outcome(state, "", {**REAL, **evidence})
         return found
 
 
