@@ -114,6 +114,11 @@ options:
       - Hash of the inputs, as M(ocrfleet.gpu_stack.check_inputs) returns it.
     type: str
     default: ""
+  recheck:
+    description:
+      - Whether the machine counts as not converged whatever its evidence says.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Can run in check mode; it only reads.
@@ -435,6 +440,7 @@ def main() -> None:
             "flashinfer": {"type": "bool", "default": True},
             "evidence": {"type": "path"},
             "spec_hash": {"type": "str", "default": ""},
+            "recheck": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -447,7 +453,8 @@ def main() -> None:
     index, offline = package_index.in_effect(params["sources"], os.environ), params["sources"].get("offline")
     redaction.hide(module, redaction.of_sources({**params["sources"], "default_index": index.url}))
     evidence = read_evidence(params["evidence"])
-    not_converged = why_not_converged(evidence, params["spec_hash"], params["environment"])
+    asked = "it is asked to be looked at again (stack_recheck)" if params["recheck"] else ""
+    not_converged = asked or why_not_converged(evidence, params["spec_hash"], params["environment"])
     seen = look(params)
     platform = params["platforms"].get(machine.platform_of(seen["distribution"], params["platforms"]), {})
     missing = machine.missing_packages(platform.get("packages", []))

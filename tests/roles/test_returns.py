@@ -81,3 +81,21 @@ def test_a_run_that_meets_another_one_leaves_its_report_and_the_next_tells_of_it
     evidence = host.evidence("vm")
     assert evidence["result"] == "verified"
     assert [note for note in evidence["notes"] if note.startswith("an earlier run did not end. Found: transaction")]
+
+
+def test_a_host_that_has_everything_is_asked_once_and_verified_anew_where_that_is_asked_for(host: LightHosts) -> None:
+    site = {"pytorch_lock": "", "olmocr_lock": "", "olmocr_extras": []}
+
+    def run(**more: object) -> tuple[str, dict]:
+        said = words(host.run("-e", json.dumps({**site, **more}), playbook="playbooks/site.yml"))
+        assert "failed=0" in said, said
+        return said, host.evidence("vm")
+
+    first = run()[1]
+    assert run()[1] == first
+    said, again = run(stack_recheck=True)
+    assert "it is asked to be looked at again (stack_recheck)" in said
+    assert (again["result"], again["spec_hash"]) == ("verified", first["spec_hash"])
+    assert again["finished"] > first["finished"] and not again["changed"]
+    said, last = run()
+    assert "changed=0" in said and last == again

@@ -212,6 +212,7 @@ def test_resume_tries_hosts_with_a_missed_figure_again(make, drive, fake) -> Non
     fake.tells.update(h1={"speed": 12}, h2={"speed": 12})
     assert drive(state) == errors.DONE
     assert touched(fake) == Counter(h1=2, h2=1)
+    assert [variables.get("stack_recheck") for _playbook, _hosts, variables in fake.calls] == [None, True, None]
 
 
 def test_a_host_whose_drain_failed_half_way_is_undrained(make, drive, fake, tmp_path) -> None:
