@@ -70,3 +70,35 @@ def test_the_gate(levels, min_speedup, max_slowdown, told):
     assert len(found) == len(told), found
     for sentence, pattern in zip(found, told, strict=True):
         assert re.search(pattern, sentence), sentence
+
+
+@pytest.mark.parametrize(("min_speedup", "max_slowdown"), [(1.1, 1), (0, 0.1)])
+def test_what_is_just_met_is_met(min_speedup, max_slowdown):
+    low = min_speedup or 1 - max_slowdown
+    assert benchmark_gate.problems({"server": level(entry(low, 1.3))}, min_speedup, max_slowdown) == []
+
+
+@pytest.mark.parametrize(
+    ("min_speedup", "max_slowdown", "expected"), [(0, 1, False), (0.5, 1, True), (1, 1, True), (0, 0.99, True)]
+)
+def test_a_gate_is_set_by_either(min_speedup, max_slowdown, expected):
+    assert benchmark_gate.is_set(min_speedup, max_slowdown) is expected
+
+
+def test_each_level_that_could_not_run_is_named():
+    [said] = benchmark_gate.problems({"documents": NO_GPU, "server": {**NO_GPU, "reason": "no vllm"}}, 1.05, 1)
+    assert "found none (documents: this host has no NVIDIA GPU; server: no vllm); mend" in said
+
+
+def test_what_was_not_run_beside_what_was_does_not_count():
+    waiting = {"name": "mixed", "status": "not_run", "reason": "no time", "low": None}
+    assert benchmark_gate.problems({"documents": level(entry(1.2, 1.4), waiting)}, 1.1, 0.1) == []
+
+
+def test_one_failure_is_told_alone():
+    [said] = benchmark_gate.problems({"kernels": level(WRONG)}, 1.05, 1)
+    assert said.endswith("found that it failed: decode, batch 1: the two outputs differ by 0.5; mend that first")
+    [said] = benchmark_gate.problems({"kernels": {"status": "failed", "reason": "it broke"}}, 1.05, 1)
+    assert said.endswith("found that it failed: it broke; mend that first")
+    [said] = benchmark_gate.problems({"kernels": level({"name": "a", "status": "measured"})}, 1.05, 1)
+    assert "at the level kernels, found 0 pairs for a; set" in said

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -160,3 +162,53 @@ def test_the_fingerprint_is_of_what_is_compared(tmp_path: Path) -> None:
     assert inventory.fingerprint(str(tree)) == before
     (tree / SITE / "tool" / "__init__.py").write_text("one = 2\n")
     assert inventory.fingerprint(str(tree)) != before
+
+
+def entry(kind: str = "f", mode: int = 0o644, mtime: int = 1) -> list:
+    return [kind, 1, mtime, mode, 0, 0, ""]
+
+
+def test_every_path_that_is_not_as_it_was_is_told() -> None:
+    """What is as it was, in a cache, missing or explained by a cache does not end the comparison."""
+    expected = {
+        ".": entry("d"),
+        "__pycache__/x.pyc": entry(),
+        "a": entry(),
+        "b": entry(),
+        "c": entry("d"),
+        "d": entry("d"),
+        "e": entry(),
+        "f: g": entry(),
+        "h/__pycache__": entry("d"),
+    }
+    found = {
+        ".": entry("d"),
+        "a": entry(),
+        "c": entry("d", mtime=2),
+        "c/__pycache__": entry("d"),
+        "d": entry("d", mtime=2),
+        "e": entry("l", 0o600, 3),
+        "f: g": entry("p"),
+        "i": entry(),
+        "h/__pycache__": entry("d", 0o700),
+    }
+    assert inventory.differences(expected, found) == [
+        "b: missing",
+        "d: mtime 2 ns, was 1 ns",
+        "e: type link, was file; mtime 3 ns, was 1 ns; mode 0600, was 0644",
+        "f: g: type special file, was file",
+        "i: was not there",
+    ]
+    assert inventory.differences({".": entry("d")}, {".": entry("d", mtime=2), "__pycache__": entry("d")}) == []
+
+
+def test_every_content_is_held_and_what_has_no_hash_is_not(tmp_path: Path) -> None:
+    right = "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(b"right").digest()).rstrip(b"=").decode()
+    for name in ("b", "d", "e", "f"):
+        (tmp_path / name).write_bytes(b"right" if name in "be" else b"wrong")
+    hashes = {"a": "", "b": right, "c": right, "d": right, "e": "magic=x", "f": right, "__pycache__/g": right}
+    assert inventory.wrong_contents(str(tmp_path), hashes) == [
+        "c: no such file or directory",
+        "d: its contents are not those of its RECORD",
+        "f: its contents are not those of its RECORD",
+    ]

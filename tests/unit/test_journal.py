@@ -142,3 +142,21 @@ def test_what_a_killed_writer_left_is_removed_and_what_another_writes_stays(tmp_
         fcntl.flock(writer, fcntl.LOCK_EX)
         journal.write_file(str(tmp_path / "a.json"), b"whole")
     assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a.json", other_file, being_written])
+
+
+def test_an_owner_as_people_read_it() -> None:
+    whole = {"label": "site", "user": "ann", "controller": "node/1a2b/pid:[4]", "pid": 7, "host": "vm1", "since": 0}
+    assert journal.told(whole) == "site of ann on control node node (process 7, host vm1)"
+    assert journal.told({**whole, "since": 86400}).endswith(f"host vm1) since {journal.told_time(86400)}")
+    assert journal.told({}) == "a run of somebody on control node unknown (process None, host None)"
+
+
+def test_a_silent_run_gives_way_after_its_lease_and_no_sooner() -> None:
+    current, mine = {"controller": "a", "pid": 1}, {"controller": "b", "pid": 2}
+
+    def said(now: float) -> str | None:
+        return journal.objection(current, mine, now=now, beat=1000, lease=60)
+
+    assert said(1061) is None
+    assert "It gives way 60 s after its last sign, in 0 s;" in (said(1060) or "")
+    assert "It gives way 60 s after its last sign, in 50 s;" in (said(1010) or "")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -137,3 +138,36 @@ def test_median_and_spread():
 )
 def test_student_by_the_tables(confidence, freedom, expected):
     assert paired.student_quantile(confidence, freedom) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            {"verdict": "faster", "speedup": 1.2, "low": 1.1, "high": 1.31, "pairs": 5},
+            "a: faster, +20.0 % (+10.0 to +31.0 %, 5 pairs)",
+        ),
+        (
+            {"verdict": "slower", "speedup": 0.9, "low": 0.85, "high": 0.95, "pairs": 7},
+            "a: slower, -10.0 % (-15.0 to -5.0 %, 7 pairs)",
+        ),
+        ({"verdict": paired.TOO_FEW, "low": None, "high": None, "pairs": 3}, f"a: {paired.TOO_FEW} (3)"),
+        ({}, "a: not run, no reason was told"),
+    ],
+)
+def test_a_comparison_in_words(more, said):
+    assert paired.sentence({"name": "a", **more}) == said
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "x", "expected"),
+    [(0.5, 0.5, 0.5, 0.5), (1, 1, 0.25, 0.25), (2, 3, 0.4, 0.5248), (5, 2, 0.8, 0.65536)],
+)
+def test_the_incomplete_beta_function_by_the_tables(a, b, x, expected):
+    assert paired._incomplete_beta(a, b, x) == pytest.approx(expected, abs=1e-4)
+
+
+def test_no_finer_than_the_clock():
+    assert paired.resolution([1.0, 1.0, 2.0, 4.0]) == pytest.approx(math.log(2))
+    assert paired.resolution([3.0, 3.0]) == 0.0
+    assert paired.resolution([1.0, 1.0 + 1e-12, 1.5]) == pytest.approx(math.log(1.5))
