@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTION = "ocrfleet.gpu_stack"
@@ -44,18 +45,25 @@ def module_options(module: str) -> dict[str, dict]:
     return options
 
 
+def argument_spec(options: dict[str, dict]) -> dict[str, dict]:
+    """Documented options as Ansible holds arguments against them."""
+    held, spec = ("type", "elements", "choices", "required", "aliases"), {}
+    for name, option in options.items():
+        spec[name] = {key: option[key] for key in held if key in option}
+        if "suboptions" in option:
+            spec[name]["options"] = argument_spec(option["suboptions"])
+    return spec
+
+
 def module_problems(task: dict) -> list[str]:
     """What is wrong with the options of a task that calls one of our modules."""
     found = []
     for name in task:
         if not name.startswith(f"{COLLECTION}."):
             continue
-        options, given = module_options(name.removeprefix(f"{COLLECTION}.")), task[name] or {}
-        found += [f"{name} has no option {option}" for option in given if option not in options]
-        found += [f"{name} needs {key}" for key, spec in options.items() if spec.get("required") and key not in given]
+        spec, given = argument_spec(module_options(name.removeprefix(f"{COLLECTION}."))), task[name] or {}
         for option, value in given.items():
-            choices = options.get(option, {}).get("choices")
-            values = value if isinstance(value, list) else [value]
-            wrong = [entry for entry in values if choices and "{{" not in str(entry) and entry not in choices]
-            found += [f"{name}: {option} may not be {entry!r}" for entry in wrong]
+            if option in spec and isinstance(value, str) and "{{" in value:
+                spec[option] = {"type": "raw"}  # whatever the template gives
+        found += [f"{name}: {wrong}" for wrong in ArgumentSpecValidator(spec).validate(given).error_messages]
     return found

@@ -30,9 +30,10 @@ def test_examples_use_the_module_as_it_is(module):
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"environment": "/e", "action": "status", "enviroment": "/e"}, "has no option enviroment"),
-        ({"environment": "/e"}, "needs action"),
-        ({"environment": "/e", "action": "undo"}, "action may not be 'undo'"),
+        ({"environment": "/e", "action": "status", "enviroment": "/e"}, "enviroment. Supported parameters include"),
+        ({"environment": "/e"}, "missing required arguments: action"),
+        ({"environment": "/e", "action": "undo"}, "value of action must be one of"),
+        ({"environment": "/e", "action": "status", "services": {"a": 1}}, "argument 'services' is of type"),
     ],
 )
 def test_a_wrong_example_would_be_found(given, expected):
