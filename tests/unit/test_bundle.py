@@ -24,12 +24,11 @@ FILES = {"wheels/a-1-py3-none-any.whl": b"wheel", "bin/uv": b"uv", "locks/flashi
 FILES |= {"source/flashinfer_python-0.3.1.tar.gz": b"source"}
 
 
-@pytest.fixture
-def made(tmp_path: Path) -> Path:
+def finished(folder: Path) -> Path:
     """A small bundle, as the module finishes it."""
     for name, content in FILES.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(content)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
     manifest = {
         "format": 1,
         "python": "3.11",
@@ -47,8 +46,13 @@ def made(tmp_path: Path) -> Path:
             for name, content in FILES.items()
         },
     }
-    (tmp_path / bundle.MANIFEST).write_text(json.dumps(manifest))
-    return tmp_path
+    (folder / bundle.MANIFEST).write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    return finished(tmp_path)
 
 
 def problems(folder: Path, **expected: str) -> list[str]:
