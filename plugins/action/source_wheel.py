@@ -101,7 +101,7 @@ class ActionModule(ActionBase):
                 "flashinfer_source_ref instead, which git holds everything against"
             )
         looked = self._execute_module(module_args=args, task_vars=task_vars)
-        if looked.get("failed"):
+        if looked.get("failed") or looked.get("skipped"):
             return {**result, **looked}
         with tempfile.TemporaryDirectory() as scratch:
             local, named = self._local(kind, args, scratch)

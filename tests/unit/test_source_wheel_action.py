@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 
+import ad_hoc
 import pytest
+import yaml
 from ansible.errors import AnsibleActionFail
 from ansible_collections.ocrfleet.gpu_stack.plugins.action import source_wheel
 
@@ -62,3 +65,14 @@ def test_a_wheel_that_changed_in_the_wheelhouse_is_not_given_away(tmp_path):
     (tmp_path / "x.whl").write_bytes(b"y")
     with pytest.raises(AnsibleActionFail, match="is damaged .*remove the folder, and it is built again"):
         source_wheel.read_entry(tmp_path)
+
+
+def test_check_mode_skips_what_cannot_be_foretold(tmp_path):
+    given = {"environment": "/e", "uv": "/uv", "source": str(tmp_path), "version": "0.3.1", "cuda": "12.8"}
+    given |= {"wheelhouse": str(tmp_path / "wheelhouse"), "dest": str(tmp_path / "dest")}
+    play = [{"hosts": "all", "gather_facts": False, "tasks": [{"ocrfleet.gpu_stack.source_wheel": given}]}]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(play))
+    python = f"ansible_python_interpreter={sys.executable}"
+    code, said = ad_hoc.play(tmp_path, "-i", "vm,", "-c", "local", "-e", python, "--check", tmp_path / "play.yml")
+    assert (code, "skipped=1" in said) == (0, True), said
+    assert not (tmp_path / "wheelhouse").exists()
