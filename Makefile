@@ -75,7 +75,7 @@ sanity: build ## Install the built collection elsewhere, use it there, and run a
 	tests/sanity/run
 
 .PHONY: test-roles
-test-roles: env ## Each role alone, by the example of its README: check mode, for real, and again; on stand-ins
+test-roles: env ## Each role alone by its README's example, the modules' EXAMPLES, the commands of the pages; on stand-ins
 	@eval "$$(.venv/bin/python tools/index_environment.py)" && python -m pytest tests/roles --numprocesses auto --dist loadfile
 
 .PHONY: test-faults

@@ -141,11 +141,8 @@ packages = ["flashinfer"]
     def call(self, *argv: str | Path) -> None:
         subprocess.run([*map(str, argv)], check=True, env=self.environ(), timeout=300)
 
-    def run(self, *arguments: str, playbook: str = "tests/hostile/flashinfer.yml", within: tuple[str, ...] = ()) -> str:
-        """Run the role on all hosts; returns what was printed. How each ended is in its evidence.
-
-        `within` is a command that runs the command which follows it somewhere else.
-        """
+    def inventory(self) -> Path:
+        """Write the inventory of all hosts; they are the group gpu_vms, as in inventories/."""
         inventory = self.folder / "hosts.json"
         common = {
             "ansible_connection": "local",
@@ -163,11 +160,22 @@ packages = ["flashinfer"]
             name: {"report_host_dir": str(self.folder / "on-the-host" / name), **settings}
             for name, settings in self.hosts.items()
         }
-        inventory.write_text(json.dumps({"all": {"vars": common, "hosts": hosts}}))
-        # Poppler and fonts play no part here.
-        platforms = {machine.distribution(): {"manager": "apt", "packages": []}}
-        argv = [*within, "ansible-playbook", f"--inventory={inventory}", "--forks=6", *arguments]
-        argv += ["--extra-vars", json.dumps({"__stack_platforms": platforms})]
+        groups = {"gpu_vms": {"hosts": {name: {} for name in hosts}}}
+        inventory.write_text(json.dumps({"all": {"vars": common, "hosts": hosts, "children": groups}}))
+        return inventory
+
+    @staticmethod
+    def platforms() -> str:
+        """Extra variables: Poppler and fonts play no part here."""
+        return json.dumps({"__stack_platforms": {machine.distribution(): {"manager": "apt", "packages": []}}})
+
+    def run(self, *arguments: str, playbook: str = "tests/hostile/flashinfer.yml", within: tuple[str, ...] = ()) -> str:
+        """Run the role on all hosts; returns what was printed. How each ended is in its evidence.
+
+        `within` is a command that runs the command which follows it somewhere else.
+        """
+        argv = [*within, "ansible-playbook", f"--inventory={self.inventory()}", "--forks=6", *arguments]
+        argv += ["--extra-vars", self.platforms()]
         done = subprocess.run(
             [*argv, str(REPOSITORY / playbook)],
             env=self.environ(),

@@ -93,7 +93,8 @@ def commands_of(path: Path) -> list[str]:
     inline = (" ".join(text.split()) for text in re.findall(r"(?<!`)`([^`]+)`(?!`)", prose(path)))
     # A sentence that names a command of ocrfleet shows none of its arguments.
     found += [re.sub(r"^ocrfleet \w+$", r"\g<0> --help", text) for text in inline if is_command(text)]
-    return [line for line in found if line and not line.startswith("#")]
+    bare = (" ".join(re.sub(r"(^|\s)#\s.*", "", line).split()) for line in found)
+    return [line for line in bare if line]
 
 
 COMMANDS = sorted({(str(page.relative_to(ROOT)), line) for page in PAGES for line in commands_of(page)})

@@ -48,16 +48,21 @@ BACK = """
 EVIDENCE = {"result": "verified", "transaction": {"baseline_id": "base-1"}, "lock": "flashinfer-python==0.3.1\n"}
 
 
+def small_fleet(folder: Path, **policy: Any) -> Path:
+    """Put an inventory, a policy and its playbooks there; `bad-HOST` beside them has that host fail."""
+    hosts = {name: {"ansible_connection": "local", "ansible_python_interpreter": sys.executable} for name in HOSTS}
+    variables = {"stack_root": str(folder / "none"), "folder": str(folder), "evidence": EVIDENCE}
+    (folder / "inventory.yml").write_text(json.dumps({"all": {"hosts": hosts, "vars": variables}}))
+    (folder / "convert.yml").write_text(CONVERT)
+    (folder / "back.yml").write_text(BACK)
+    settings = {"waves": [1, 1], "playbook": "convert.yml", "rollback_playbook": "back.yml", "shards": 2, **policy}
+    (folder / "policy.yml").write_text(yaml.safe_dump(settings))
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    hosts = {name: {"ansible_connection": "local", "ansible_python_interpreter": sys.executable} for name in HOSTS}
-    variables = {"stack_root": str(tmp_path / "none"), "folder": str(tmp_path), "evidence": EVIDENCE}
-    (tmp_path / "inventory.yml").write_text(json.dumps({"all": {"hosts": hosts, "vars": variables}}))
-    (tmp_path / "convert.yml").write_text(CONVERT)
-    (tmp_path / "back.yml").write_text(BACK)
-    settings = {"waves": [1, 1], "playbook": "convert.yml", "rollback_playbook": "back.yml", "shards": 2}
-    (tmp_path / "policy.yml").write_text(yaml.safe_dump(settings))
-    return tmp_path
+    return small_fleet(tmp_path)
 
 
 @pytest.fixture
