@@ -18,9 +18,9 @@ COLLECTION = "ocrfleet.gpu_stack"
 
 
 @lru_cache
-def texts(module: str) -> dict[str, str]:
-    """DOCUMENTATION, EXAMPLES and RETURN of a module."""
-    tree = ast.parse((ROOT / "plugins/modules" / f"{module}.py").read_text(encoding="utf-8"))
+def texts(name: str, kind: str = "modules") -> dict[str, str]:
+    """DOCUMENTATION, EXAMPLES and RETURN of a module, or of a plugin of another kind."""
+    tree = ast.parse((ROOT / "plugins" / kind / f"{name}.py").read_text(encoding="utf-8"))
     return {
         node.targets[0].id: node.value.value
         for node in tree.body

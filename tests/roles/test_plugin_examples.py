@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The ocrfleet.gpu_stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The EXAMPLES of each module run: each module's on a host of its own, all hosts at once.
+"""The EXAMPLES of each module and filter run: each on a host of its own, all hosts at once.
 
 Ansible, the modules and their files are real; PyTorch, vllm, OlmOCR and FlashInfer are stand-ins. What needs a GPU, a
 server, root or gigabytes runs in check mode, and an example that cannot run here at all is seen to fail.
@@ -10,6 +10,7 @@ server, root or gigabytes runs in check mode, and an example that cannot run her
 from __future__ import annotations
 
 import getpass
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +23,22 @@ from documented import texts
 from light_hosts import REPOSITORY, TOOLS, LightHosts
 from package_index import served
 from test_bundle import finished
+from test_document import EVIDENCE as VERIFIED
 from test_kernel_pack import Wave
 from test_openpgp import FIRST, KEYS, SECOND, openpgp
 from test_pinned_key import package
 
+EVIDENCE = json.loads((REPOSITORY / "tests/unit/fixtures/report_evidence.json").read_text(encoding="utf-8"))
+FILTERS = sorted(path.stem for path in (REPOSITORY / "plugins/filter").glob("*.py"))
+# What the filters' examples take from variables of the reader's.
+FILTERED = {
+    "path": "verified.json",
+    "results": {},
+    "evidence": EVIDENCE,
+    "stored": EVIDENCE,
+    "result": {"levels": {}, "gate": {}},
+    "levels": EVIDENCE["benchmark"],
+}
 MODULES = sorted(path.stem for path in (REPOSITORY / "plugins/modules").glob("*.py"))
 
 # What is a reader's own in the examples, and what stands for it here; FOLDER is that of the test.
@@ -74,6 +87,7 @@ CHANGING = {
     "project_documents",
     "report_files",
     "source_wheel",
+    "speedup_plot",
     "uv_packages",
 }
 # Tasks that can run here in neither way, and what runs such a one.
@@ -112,6 +126,7 @@ def prepare(hosts: LightHosts) -> None:
     (folder / "project/requirements.txt").write_text("olmocr\n")
     (folder / "keyring").mkdir()
     package(folder / "keyring", {"usr/share/keyrings/a.gpg": openpgp.dearmored(KEYS)})
+    (folder / "verified.json").write_text(json.dumps(VERIFIED))
     (folder / "report.md.j2").write_text("{{ inventory_hostname }}\n")
     (folder / "release-team.pub").write_text("ssh-ed25519 AAAA release\n")
 
@@ -123,6 +138,7 @@ def run(hosts: LightHosts, index: str, tasks: dict[str, list[dict[str, Any]]], *
     hosts.hosts = {name: {} for name in tasks}
     play = {
         "gather_facts": False,
+        "vars": FILTERED,
         "environment": {
             "PATH": f"{hosts.folder}/asked/cuda/bin:{hosts.environ()['PATH']}",
             "UV_DEFAULT_INDEX": f"http://{index}/simple",
@@ -180,10 +196,12 @@ def test_the_examples_run(hosts: LightHosts, index: str) -> None:
         for module in MODULES
         if module not in CHECKED_ONLY
     }
-    ended = run(hosts, index, tasks)
+    filters = {name: yaml.safe_load(texts(name, "filter")["EXAMPLES"]) for name in FILTERS}
+    ended = run(hosts, index, {**tasks, **filters})
     failed = [f"{name}: {told}" for name, told in ended.items() if not went_well(told)]
     assert not failed, "\n".join(failed)
     assert {name for name, told in ended.items() if has_changed(told)} == CHANGING
+    assert "<svg" in (hosts.folder / "documents.svg").read_text()
 
 
 def test_those_that_cannot_run_are_checked_and_the_excepted_fail(hosts: LightHosts, index: str) -> None:
