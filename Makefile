@@ -58,11 +58,12 @@ test: ## Everything that CI runs, cheapest first, with the time that each part t
 	done
 
 .PHONY: lint
-lint: env ## ansible-lint (production profile), yamllint, ruff, mypy, the collection's documentation
+lint: env ## ansible-lint (production profile), yamllint, ruff, mypy, the changelog, the collection's documentation
 	ruff check
 	ruff format --check
 	mypy plugins tools src
 	yamllint --strict .
+	antsibull-changelog lint
 	ANSIBLE_COLLECTIONS_PATH=collections antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
 	ansible-lint --offline --profile production
 
