@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 from ansible_collections.ocrfleet.gpu_stack.plugins.action.check_inputs import ROLES, load_specs
 
 ROOT = Path(__file__).resolve().parents[3]
 FOUND = yaml.safe_load((ROOT / "awx/rollout.yml").read_text())
 [WORKFLOW] = FOUND["workflow_job_templates"]
+TYPE = "workflow_job_template_node"
 NODES = {node["identifier"]: node for node in WORKFLOW["related"]["workflow_nodes"]}
 
 
@@ -20,11 +22,37 @@ def test_the_playbooks_exist() -> None:
     assert all((ROOT / template["playbook"]).is_file() for template in FOUND["job_templates"])
 
 
-def test_the_survey_asks_for_variables_with_their_choices() -> None:
+def template(playbook: str) -> dict:
+    """The one job template of a playbook."""
+    [found] = [entry for entry in FOUND["job_templates"] if entry["playbook"] == f"playbooks/{playbook}.yml"]
+    return found
+
+
+def questions(asked: dict) -> dict[str, dict]:
+    return {question["variable"]: question for question in asked["related"]["survey_spec"]["spec"]}
+
+
+def as_a_survey_gives_it(value: object) -> object:
+    """A survey has no lists: they are one text, as Ansible takes them too."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("asked", [template("site"), template("rollout"), WORKFLOW], ids=lambda asked: asked["name"])
+def test_the_survey_asks_for_variables_with_their_choices_and_defaults(asked: dict) -> None:
     options = {name: option for role in load_specs(ROLES).values() for name, option in role.items()}
-    for question in WORKFLOW["related"]["survey_spec"]["spec"]:
-        option = options[question["variable"]]
-        assert set(question.get("choices", [])) <= set(option.get("choices", question.get("choices", [])))
+    assert asked["survey_enabled"]
+    for variable, question in questions(asked).items():
+        option = options[variable]
+        assert set(question.get("choices", [])) == set(option.get("choices", [])), variable
+        assert question["default"] == as_a_survey_gives_it(option["default"]), variable
+
+
+def test_the_rollout_in_one_job_asks_for_its_waves_and_is_not_cut_into_slices() -> None:
+    """Each slice would be a rollout of its own, with a canary of its own."""
+    rollout = template("rollout")
+    assert {"rollout_waves", "rollout_allowed_failures"} <= set(questions(rollout))
+    assert set(questions(rollout)) >= set(questions(template("site")))
+    assert (rollout["job_slice_count"], rollout["ask_job_slice_count_on_launch"]) == (1, False)
 
 
 def test_every_node_runs_a_template_or_waits_for_somebody_and_leads_to_nodes() -> None:
@@ -40,3 +68,16 @@ def test_the_others_follow_an_approval_that_follows_the_canary() -> None:
         return [node["identifier"] for node in NODES[name]["related"]["success_nodes"]]
 
     assert (after("canary"), after("approval")) == (["approval"], ["others"])
+
+
+def test_the_canary_goes_back_where_the_approval_is_denied_and_only_there() -> None:
+    back = NODES["canary back"]
+    assert (back["unified_job_template"], back["limit"]) == (template("rollback")["natural_key"], "canary")
+    leads = [
+        (name, kind)
+        for name, node in NODES.items()
+        for kind in ("success_nodes", "failure_nodes", "always_nodes")
+        if {"workflow_job_template": WORKFLOW["natural_key"], "identifier": "canary back", "type": TYPE}
+        in node["related"][kind]
+    ]
+    assert leads == [("approval", "failure_nodes")]

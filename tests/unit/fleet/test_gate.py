@@ -155,7 +155,7 @@ def play(strategy: str, gated: bool) -> list[dict]:
 
 
 def run(
-    tmp_path: Path, strategy: str, gated: bool, canary: dict, waves: list[int], limit: str = "all"
+    tmp_path: Path, strategy: str, gated: bool, canary: dict, waves: list[int] | str, limit: str = "all"
 ) -> tuple[str, set[str]]:
     hosts = {name: {"ansible_connection": "local"} for name in ("h1", "h2", "h3")}
     hosts["h1"].update(canary)
@@ -228,3 +228,9 @@ def test_the_last_wave_is_judged_with_and_without_a_limit(tmp_path: Path, limit:
     output, _touched = run(tmp_path, "linear", True, {"fails": True}, [3], limit)
     assert "h1: its evidence says failed" in " ".join(output.split()), output
     assert "1 of " + ("1" if limit == "h1" else "3") + " hosts" in " ".join(output.split()), output
+
+
+def test_waves_may_be_one_text_as_a_survey_gives_them(tmp_path: Path) -> None:
+    output, touched = run(tmp_path, "linear", True, {"fails": True}, "1, 100% ")
+    assert touched == {"h1"}, output
+    assert "h1: its evidence says failed" in " ".join(output.split()), output
