@@ -4,8 +4,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write bills of materials (CycloneDX JSON): sbom.py FOLDER
 
-One of the control node's tools as they are installed, one of each baseline that roles install, and one per host of what
-was added there, from the lock in its report.
+One of the control node's tools as they are installed, one of each baseline that the roles install, and for each host in
+reports/ one of what its last run added to its baseline, by the lock in its evidence. Hosts without one are named, with
+the reason.
 """
 
 from __future__ import annotations
@@ -14,24 +15,53 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from ocrfleet import evidence
 
 ROOT = Path(__file__).resolve().parents[1]
+REPORTS = ROOT / "reports"
 
 
 # cyclonedx-py's check of its own output takes half a minute for each bill.
 COMMON = ("--output-reproducible", "--sv", "1.6", "--of", "JSON", "--no-validate")
 
 
-def locks() -> dict[str, str]:
-    """The hashed requirements texts that hosts are installed from, by the name of their bill."""
-    found = {}
-    for path in sorted((ROOT / "roles/olmocr/files/locks").glob("*.txt")):
-        found[f"baseline-{path.stem}"] = path.read_text(encoding="utf-8")
-    for path in sorted((ROOT / "reports").glob("*/evidence.json")):
-        lock = json.loads(path.read_text(encoding="utf-8")).get("lock")
-        if lock:
-            found[f"added-{path.parent.name}"] = lock
-    return found
+def baselines() -> dict[str, str]:
+    """The locks that the roles install a baseline from, by the name of the bill."""
+    files = sorted((ROOT / "roles/olmocr/files/locks").glob("*.txt"))
+    return {f"baseline-{file.stem}": file.read_text(encoding="utf-8") for file in files}
+
+
+def added(reports: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """The locks of what was added to hosts, by the name of the bill; and why a host has none, by its folder."""
+    found, without = {}, {}
+    for file in sorted(reports.glob("*/evidence.json")):
+        host = file.parent.name
+        try:
+            told = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            without[host] = f"its evidence cannot be read: {error}"
+            continue
+        if reason := why_none(told):
+            without[host] = reason
+        else:
+            found[f"added-{host}"] = told["lock"]
+    return found, without
+
+
+def why_none(told: Any) -> str:
+    """Why evidence makes no bill; an empty text where it does. A host tells its evidence itself."""
+    if not isinstance(told, dict):
+        return "what it told is no evidence"
+    if not evidence.is_proof(told):
+        return f"its last run ended as {told.get('result')}, so nothing tells what it holds"
+    lock = told.get("lock", "")
+    if lock == "":
+        return "its last run installed nothing, so its evidence holds no lock; what it has is of an earlier run"
+    if not isinstance(lock, str) or not evidence.is_lock(lock):
+        return "the lock in its evidence has lines that are no NAME==VERSION or hash; look at the host"
+    return ""
 
 
 def cyclonedx(*arguments: str | Path, text: str = "") -> dict:
@@ -58,18 +88,23 @@ def of_lock(requirements: str) -> dict:
     return bill
 
 
-def main() -> None:
-    if len(sys.argv) != 2:
+def main(arguments: list[str]) -> None:
+    if len(arguments) != 1:
         raise SystemExit("usage: sbom.py FOLDER")
-    folder = Path(sys.argv[1])
+    folder = Path(arguments[0])
     folder.mkdir(parents=True, exist_ok=True)
+    locks, without = added(REPORTS)
     bills = {"control-node": of_environment(sys.executable)}
-    bills |= {name: of_lock(text) for name, text in locks().items()}
+    bills |= {name: of_lock(text) for name, text in {**baselines(), **locks}.items()}
+    for stale in folder.glob("*.cdx.json"):
+        stale.unlink()
     for name, bill in bills.items():
         path = folder / f"{name}.cdx.json"
         path.write_text(json.dumps(bill, indent=1) + "\n", encoding="utf-8")
         print(f"{path}: {len(bill['components'])} packages")
+    for host, reason in without.items():
+        print(f"{host} has no bill: {reason}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -12,7 +12,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import sbom
 
 ROOT = Path(__file__).parents[2]
 MARKER = ".ocrfleet-stack-root"
@@ -171,22 +170,3 @@ def test_site_and_clean_stack_mean_the_same_folder() -> None:
     ).stdout
     assert "-e stack_root=/srv/stack" in shown
     assert 'tools/clean_stack "/srv/stack"' in shown
-
-
-LOCK = (
-    "packaging==26.3 \\\n    --hash=sha256:" + "0" * 64 + "\njmespath==1.1.0 \\\n    --hash=sha256:" + "1" * 64 + "\n"
-)
-
-
-def test_a_bill_of_materials_names_every_package_with_its_hash() -> None:
-    bill = sbom.of_lock(LOCK)
-    assert [part["purl"] for part in bill["components"]] == ["pkg:pypi/jmespath@1.1.0", "pkg:pypi/packaging@26.3"]
-    hashes = [
-        reference["hashes"][0]["content"] for part in bill["components"] for reference in part["externalReferences"]
-    ]
-    assert hashes == ["1" * 64, "0" * 64]
-
-
-def test_a_lock_without_hashes_makes_no_bill() -> None:
-    with pytest.raises(SystemExit, match="expected a hash for packaging"):
-        sbom.of_lock("packaging==26.3\n")
