@@ -171,10 +171,11 @@ tables: env ## Renew the tables of variables in the roles' READMEs
 	@python tools/role_tables.py
 
 .PHONY: lock
-lock: env ## Renew requirements.lock from pyproject.toml
+lock: env ## Renew requirements.lock, and of it what the execution environment gets, from pyproject.toml
 	@eval "$$(.venv/bin/python tools/index_environment.py)" && \
-	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal \
-	    pyproject.toml --group dev -o requirements.lock
+	compile() { uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal pyproject.toml "$$@"; } && \
+	compile --group dev -o requirements.lock && \
+	compile --group image --constraint requirements.lock -o execution-environment.lock
 
 .PHONY: stack-locks
 stack-locks: env ## Renew the locks that the roles pytorch and olmocr install from
