@@ -215,9 +215,10 @@ class Maker:
         pins = package_plan.locked_versions(self.lock)
         tools = [f"{name}=={pins[name]}" for name in ("setuptools", "packaging")]
         env = self.sources.environment()
+        lock = os.path.abspath(self.params["baseline_lock"])
         for arguments in (
             ["venv", "--no-project", "--no-config", place],
-            ["pip", "install", "--python", place, *tools],
+            ["pip", "install", "--python", place, "--require-hashes", "--no-deps", "--constraints", lock, *tools],
         ):
             result = commands.run([self.params["uv"], *arguments], timeout=600, env=env, cwd=self.scratch)
             if not result.ok:

@@ -4,270 +4,90 @@
 """Nothing is fetched and run, nothing is downloaded that is not pinned, no key is taken on trust, no index is mixed in,
 and no shell gets to read what came from outside.
 
-Python is read as its syntax tree, tasks as parsed YAML, shell scripts line by line. Every rule has to find a planted
-example. What is allowed nonetheless stands in ALLOWED, with the reason.
+Every rule of supply_chain.py has to find a planted example. What is allowed nonetheless stands in ALLOWED, with the
+reason.
 """
 
 from __future__ import annotations
 
-import ast
-import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
+from supply_chain import findings, in_python, in_requirements, in_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
 # (file, rule): why it is allowed. An entry that nothing needs any longer is an error.
 ALLOWED: dict[tuple[str, str], str] = {
+    # What the collection does.
     (
         "plugins/modules/pinned_key.py",
         "unpinned-download",
     ): "what comes is a signing key, and it is held against a pinned fingerprint instead of a checksum",
     (
+        "plugins/modules/bundle_make.py",
+        "unpinned-download",
+    ): "bundle_make.fetch holds each file against the lock's SHA-256 before it gets its name",
+    (
+        "plugins/modules/source_wheel.py",
+        "unpinned-download",
+    ): "an archive for fi_method=source; check_sum holds it against flashinfer_source_checksum where one is given",
+    (
+        "plugins/module_utils/source_tree.py",
+        "unpinned-clone",
+    ): "fi_method=source from git, at the tag or commit that is asked for; the report names the commit",
+    (
+        "plugins/module_utils/document_check.py",
+        "unpinned-download",
+    ): "asks the server that is to be judged for its models; nothing is kept or run",
+    (
+        "plugins/module_utils/package_index.py",
+        "unpinned-download",
+    ): "asks whether the index answers; the answer is closed unread",
+    (
+        "plugins/module_utils/uv.py",
+        "unlocked-install",
+    ): "what packages declare, read before there is a lock, in a folder that is thrown away; _exactly is what installs",
+    ("plugins/module_utils/repairs.py", "unlocked-install"): "a command that is shown to the operator, never run",
+    ("plugins/module_utils/transaction.py", "unlocked-install"): "a command that is shown to the operator, never run",
+    ("tools/build_docs.py", "unlocked-install"): "a line that the pages show: the artifact is a local file",
+    # What tests and benchmarks do, on hosts and in folders of their own.
+    (
+        "molecule/source/fetch.py",
+        "unpinned-download",
+    ): "held against the SHA-256 that the index names, in the lines below",
+    (
+        "molecule/brownfield/by_hand.py",
+        "unlocked-install",
+    ): "an environment as somebody makes it by hand, pinned by version, in a test host",
+    (
         "benchmarks/reference/procedure.yml",
         "shell-with-input",
     ): "the procedure as it is typed by hand, timed on test hosts beside ours; its values are its own",
+    ("benchmarks/methods.py", "unlocked-install"): "the way by hand, timed on a copy that is thrown away",
+    ("benchmarks/transaction.py", "unlocked-install"): "the way by hand, timed on a copy that is thrown away",
+    ("tests/faults/conda_shape.py", "unlocked-install"): "a line of a conda history, never run",
+    (
+        "tests/faults/conftest.py",
+        "unlocked-install",
+    ): "four small wheels, pinned by version, that uv's cache is filled with",
+    (
+        "tests/faults/install.py",
+        "unlocked-install",
+    ): "the installer that is killed, on an environment of the test's own",
+    ("tests/faults/test_damage.py", "unlocked-install"): "what the operator is to be shown; then run offline",
+    (
+        "tests/faults/test_network.py",
+        "unlocked-install",
+    ): "one wheel, pinned by version, that the test's own index serves",
+    ("tests/gpu/run.py", "unlocked-install"): "--no-index, by a variable: from the folder of wheels alone",
+    ("tests/hostile/light_hosts.py", "unlocked-install"): "small pinned wheels, in environments of stand-ins",
+    (
+        "tests/hostile/test_plan.py",
+        "unlocked-install",
+    ): "what an operator installs by hand, into an environment of stand-ins",
 }
-
-RUNS_IT = re.compile(
-    r"\b(?:curl|wget|fetch)\b[^\n|;]*\|\s*(?:sudo\s+)?(?:\S*/)?(?:ba|z|da|k)?sh\b|<\(\s*(?:curl|wget)\b"
-)
-RUNS_IT_PYTHON = re.compile(r"\b(?:curl|wget|fetch)\b[^\n|;]*\|\s*(?:sudo\s+)?python")
-MIXED_INDEX = re.compile(r"(?:--|UV_|PIP_|\b)extra[-_]index[-_]url", re.IGNORECASE)
-UNCHECKED = re.compile(
-    r"--(?:no-check-certificate|insecure|allow-unauthenticated|nogpgcheck|no-gpg-check|trusted-host|allow-insecure-host)\b"
-    r"|\bcurl\s(?:[^|;\n]*\s)?-[a-zA-Z]*k\b|\[trusted=yes\]|APT::Get::AllowUnauthenticated"
-)
-APT_KEY = re.compile(r"\bapt-key\b|\brpm\s+--import\s+https?:|trusted\.gpg(?:\.d)?\b")
-TEMPLATED = re.compile(r"\{\{")
-QUOTED = re.compile(r"\|\s*(?:ansible\.builtin\.)?quote\b")
-
-
-class Loader(yaml.SafeLoader):
-    """YAML as Ansible writes it: a text may be marked as no template, or as encrypted."""
-
-
-Loader.add_multi_constructor("!", lambda loader, tag, node: node.value)
-
-
-# --- Texts -----------------------------------------------------------------------------------------------------------
-def in_text(text: str) -> Iterator[tuple[str, str]]:
-    """Rules that hold for a command line wherever it stands."""
-    if RUNS_IT.search(text) or RUNS_IT_PYTHON.search(text):
-        yield "fetch-and-execute", text
-    if MIXED_INDEX.search(text):
-        yield "mixed-index", text
-    if UNCHECKED.search(text):
-        yield "unchecked-transport", text
-    if APT_KEY.search(text):
-        yield "unverified-key", text
-
-
-# --- Tasks -----------------------------------------------------------------------------------------------------------
-def tasks_in(value: object) -> Iterator[dict]:
-    """Every task of a parsed file: of plays, blocks, rescues and handlers."""
-    if isinstance(value, list):
-        for entry in value:
-            yield from tasks_in(entry)
-    elif isinstance(value, dict):
-        yield value
-        for key in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks", "handlers"):
-            yield from tasks_in(value.get(key, []))
-
-
-def strings_in(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield str(key)
-            yield from strings_in(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from strings_in(inner)
-
-
-def action_of(task: dict, name: str) -> dict | None:
-    """The arguments of a task's module `name`, however it is written; None for a task of another module."""
-    for key in (name, f"ansible.builtin.{name}", f"ansible.legacy.{name}"):
-        if key in task:
-            given = task[key]
-            return given if isinstance(given, dict) else {"_raw_params": str(given)}
-    return None
-
-
-def in_task(task: dict) -> Iterator[tuple[str, str]]:
-    """Rules for one task."""
-    shell = action_of(task, "shell")
-    if shell is not None:
-        text = str(shell.get("cmd", shell.get("_raw_params", "")))
-        expressions = re.findall(r"\{\{.*?\}\}", text, re.DOTALL)
-        if any(not QUOTED.search(expression) for expression in expressions):
-            yield "shell-with-input", text
-    get_url = action_of(task, "get_url")
-    if get_url is not None:
-        if not get_url.get("checksum"):
-            yield "unpinned-download", str(get_url.get("url"))
-        if str(get_url.get("validate_certs", True)).lower() in ("false", "no"):
-            yield "unchecked-transport", str(get_url)
-    for name in ("uri", "unarchive"):
-        given = action_of(task, name) or {}
-        if name == "uri" and given.get("dest"):
-            yield "unpinned-download", str(given.get("url"))
-        if name == "unarchive" and "://" in str(given.get("src", "")):
-            yield "unpinned-download", str(given["src"])
-        if str(given.get("validate_certs", True)).lower() in ("false", "no"):
-            yield "unchecked-transport", str(given)
-    git = action_of(task, "git")
-    if git is not None and str(git.get("version", "HEAD")) in ("HEAD", "main", "master"):
-        yield "unpinned-download", str(git.get("repo"))
-    for name in ("apt", "dnf", "yum", "package"):
-        given = action_of(task, name) or {}
-        if "://" in str(given.get("deb", "")) or "://" in str(given.get("name", "")):
-            yield "unpinned-download", str(given)
-        if any(
-            str(given.get(option, False)).lower() in ("true", "yes")
-            for option in ("allow_unauthenticated", "disable_gpg_check")
-        ):
-            yield "unverified-key", str(given)
-    for name in ("apt_key", "rpm_key"):
-        given = action_of(task, name)
-        if given is not None and not given.get("fingerprint"):
-            yield "unverified-key", str(given)
-    for name in ("yum_repository", "deb822_repository", "apt_repository"):
-        given = action_of(task, name)
-        if given is None:
-            continue
-        if name == "yum_repository" and str(given.get("gpgcheck", False)).lower() not in ("true", "yes", "1"):
-            yield "unverified-key", str(given)
-        if name == "deb822_repository" and not given.get("signed_by"):
-            yield "unverified-key", str(given)
-        if name == "apt_repository" and "signed-by" not in str(given.get("repo", "")):
-            yield "unverified-key", str(given)
-    pip = action_of(task, "pip")
-    if pip is not None and not (pip.get("requirements") and "--require-hashes" in str(pip.get("extra_args", ""))):
-        yield "unpinned-download", str(pip)
-
-
-def in_yaml(text: str) -> Iterator[tuple[str, str]]:
-    for document in yaml.load_all(text, Loader):
-        for task in tasks_in(document):
-            yield from in_task(task)
-        for string in strings_in(document):
-            yield from in_text(string)
-
-
-# --- Python ----------------------------------------------------------------------------------------------------------
-# Calls that open a URL; whoever makes one has to hold the bytes against a hash, and says so in ALLOWED.
-FETCHES = {"urllib.request.urlretrieve", "urlretrieve", "fetch_file", "requests.get"}
-
-
-def dotted(node: ast.AST) -> str:
-    if isinstance(node, ast.Attribute):
-        return f"{dotted(node.value)}.{node.attr}"
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def text_of(node: ast.AST) -> str:
-    """A string, … for what is filled in."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
-    if isinstance(node, ast.JoinedStr):
-        return "".join(text_of(part) if isinstance(part, ast.Constant) else "{{" for part in node.values)
-    return ""
-
-
-def documentation(tree: ast.Module) -> set[int]:
-    """The strings that are read by people: docstrings, and a module's DOCUMENTATION, EXAMPLES and RETURN."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            found.add(id(node.value))
-        if isinstance(node, ast.Assign) and any(
-            isinstance(name, ast.Name) and name.id in ("DOCUMENTATION", "RETURN") for name in node.targets
-        ):
-            found.add(id(node.value))
-    return found
-
-
-def is_constant(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) or (
-        isinstance(node, ast.JoinedStr) and all(isinstance(part, ast.Constant) for part in node.values)
-    )
-
-
-def in_call(call: ast.Call) -> Iterator[tuple[str, str]]:
-    """Rules for one call."""
-    name, seen = dotted(call.func), ast.unparse(call)
-    keywords = {keyword.arg: keyword.value for keyword in call.keywords}
-    if name in FETCHES:
-        yield "unpinned-download", seen
-    shell = keywords.get("shell") or keywords.get("use_unsafe_shell")
-    through_a_shell = isinstance(shell, ast.Constant) and shell.value is True
-    if name in ("os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"):
-        through_a_shell = True
-    if through_a_shell and not (call.args and is_constant(call.args[0])):
-        yield "shell-with-input", seen
-    # ["sh", "-c", f"… {value}"]: a constant script that takes values as arguments is the safe way.
-    for argument in call.args:
-        if isinstance(argument, ast.List):
-            yield from in_argv(argument)
-    if name in ("ssl._create_unverified_context", "ssl.CERT_NONE") or (
-        isinstance(keywords.get("verify"), ast.Constant) and keywords["verify"].value is False  # type: ignore[attr-defined]
-    ):
-        yield "unchecked-transport", seen
-    if name in ("eval", "exec") or name.endswith((".loads", ".load")) and name.split(".")[0] in ("pickle", "marshal"):
-        yield "fetch-and-execute", seen
-
-
-def in_argv(argv: ast.List) -> Iterator[tuple[str, str]]:
-    parts = argv.elts
-    for index, part in enumerate(parts[:-2]):
-        a_shell = text_of(part).rsplit("/", 1)[-1] in ("sh", "bash") and re.fullmatch(
-            r"-\w*c", text_of(parts[index + 1])
-        )
-        if a_shell and not is_constant(parts[index + 2]) and not isinstance(parts[index + 2], ast.Name):
-            yield "shell-with-input", ast.unparse(argv)
-
-
-def in_python(text: str) -> Iterator[tuple[str, str]]:
-    tree = ast.parse(text)
-    for_people = documentation(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            yield from in_call(node)
-        if isinstance(node, ast.List):
-            # A list that is a command: its words together.
-            yield from in_text(" ".join(text_of(part) for part in node.elts))
-        if isinstance(node, (ast.Constant, ast.JoinedStr)) and id(node) not in for_people:
-            yield from in_text(text_of(node))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and any(dotted(name) == "EXAMPLES" for name in node.targets):
-            yield from in_yaml(text_of(node.value))
-
-
-# --- Requirements ----------------------------------------------------------------------------------------------------
-def in_requirements(text: str) -> Iterator[tuple[str, str]]:
-    """A lock names versions, and a hash for each."""
-    for entry in re.split(r"\n(?=\S)", text):
-        line = entry.strip()
-        if line and not line.startswith("#") and ("==" not in line.split("\n")[0] or "--hash=sha256:" not in line):
-            yield "unpinned-download", line.split("\n")[0]
-
-
-def findings(path: Path) -> list[tuple[str, str]]:
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".py" or text.startswith("#!/usr/bin/env python3"):
-        return sorted(set(in_python(text)))
-    if path.suffix in (".yml", ".yaml"):
-        return sorted(set(in_yaml(text)))
-    if path.suffix == ".lock" or "locks" in path.parts:
-        return sorted(set(in_requirements(text)))
-    return sorted({found for line in text.splitlines() if not line.lstrip().startswith("#") for found in in_text(line)})
 
 
 def files() -> list[Path]:
@@ -286,7 +106,7 @@ def files() -> list[Path]:
         ):
             continue
         script = not path.suffix and path.read_bytes()[:2] == b"#!"
-        code = path.suffix in (".py", ".yml", ".yaml", ".lock", ".sh") or "locks" in path.parts
+        code = path.suffix in (".py", ".yml", ".yaml", ".lock", ".sh", ".j2") or "locks" in path.parts
         if script or code or name == "Makefile":
             found.append(path)
     return found
@@ -315,6 +135,8 @@ def test_the_files_that_matter_are_looked_at():
         "Makefile",
         "plugins/module_utils/uv.py",
         "roles/stack/tasks/uv.yml",
+        "roles/cuda/templates/cuda.repo.j2",
+        "execution-environment.yml",
     ):
         assert name in names
 
@@ -337,11 +159,18 @@ def test_the_files_that_matter_are_looked_at():
             "unpinned-download",
             "ansible.builtin.unarchive: {src: https://example.com/a.tgz, dest: /opt, remote_src: true}",
         ),
-        ("unpinned-download", "ansible.builtin.git: {repo: https://example.com/a.git, dest: /opt/a}"),
-        ("unpinned-download", "ansible.builtin.git: {repo: https://example.com/a.git, dest: /opt/a, version: main}"),
+        ("unpinned-clone", "ansible.builtin.git: {repo: https://example.com/a.git, dest: /opt/a}"),
+        ("unpinned-clone", "ansible.builtin.git: {repo: https://example.com/a.git, dest: /opt/a, version: main}"),
         ("unpinned-download", "ansible.builtin.apt: {deb: https://example.com/a.deb}"),
         ("unpinned-download", "ansible.builtin.dnf: {name: https://example.com/a.rpm}"),
-        ("unpinned-download", "ansible.builtin.pip: {name: torch}"),
+        ("unlocked-install", "ansible.builtin.pip: {name: torch}"),
+        ("unlocked-install", "ansible.builtin.pip: {requirements: /opt/requirements.txt}"),
+        ("unlocked-install", "ansible.builtin.command: pip install torch==2.8.0"),
+        ("unlocked-install", "ansible.builtin.command: {argv: [uv, pip, install, --python, /opt/env, torch==2.8.0]}"),
+        ("unlocked-install", "ansible.builtin.command: ansible-galaxy collection install community.general"),
+        ("unpinned-download", "ansible.builtin.command: curl -o /opt/a https://example.com/a"),
+        ("unpinned-download", "ansible.builtin.command: {argv: [wget, https://example.com/a]}"),
+        ("unpinned-clone", "ansible.builtin.command: git clone https://example.com/a.git"),
         (
             "unchecked-transport",
             "ansible.builtin.get_url: {url: 'https://e.com', checksum: 'sha256:0', validate_certs: false}",
@@ -394,7 +223,27 @@ def test_a_good_task_is_left_alone(task):
         ("shell-with-input", "run(['sh', '-c', f'ls {folder}'])"),
         ("shell-with-input", "run(['/bin/bash', '-ec', 'ls ' + folder])"),
         ("unpinned-download", "urllib.request.urlretrieve(url, path)"),
+        ("unpinned-download", "urllib.request.urlopen(url)"),
+        ("unpinned-download", "urlopen(url).read()"),
+        ("unpinned-download", "open_url(url, timeout=60)"),
+        ("unpinned-download", "urls.open_url(url)"),
+        ("unpinned-download", "urls.fetch_url(module, url)"),
+        ("unpinned-download", "fetch_file(module, url)"),
         ("unpinned-download", "requests.get(url)"),
+        ("unpinned-download", "requests.Session()"),
+        ("unpinned-download", "httpx.stream('GET', url)"),
+        ("unpinned-download", "http.client.HTTPSConnection(host)"),
+        ("unpinned-download", "run(['curl', '--output', path, url])"),
+        ("unpinned-download", "run(('wget', url))"),
+        ("unlocked-install", "run([sys.executable, '-m', 'pip', 'install', 'torch==2.8.0'])"),
+        ("unlocked-install", "run(python, '-m', 'pip', 'download', name)"),
+        ("unlocked-install", "install = (uv, 'pip', 'install', '--python', python)"),
+        ("unlocked-install", "run([uv, 'pip', '--quiet', 'sync', path])"),
+        ("unlocked-install", "self._run(*['install', '--no-deps', '-r', path])"),
+        ("unlocked-install", "os.system('uv tool install ruff')"),
+        ("unlocked-install", "run(['conda', 'install', 'python'])"),
+        ("unpinned-clone", "run(['git', '-C', folder, 'fetch', url])"),
+        ("unpinned-clone", "git('clone', url)"),
         ("unchecked-transport", "ssl._create_unverified_context()"),
         ("unchecked-transport", "session.fetch(url, verify=False)"),
         ("unchecked-transport", "run(['curl', '--insecure', url])"),
@@ -403,7 +252,7 @@ def test_a_good_task_is_left_alone(task):
         ("fetch-and-execute", "exec(urlopen(url).read())"),
         ("fetch-and-execute", "pickle.loads(urlopen(url).read())"),
         ("fetch-and-execute", "run('curl https://example.com | sh')"),
-        ("unpinned-download", 'EXAMPLES = """\n- name: Bad\n  ansible.builtin.pip:\n    name: torch\n"""'),
+        ("unlocked-install", 'EXAMPLES = """\n- name: Bad\n  ansible.builtin.pip:\n    name: torch\n"""'),
     ],
 )
 def test_bad_python_would_be_found(rule, code):
@@ -417,6 +266,13 @@ def test_bad_python_would_be_found(rule, code):
         "subprocess.run(['ls', folder])",
         '"""Never `curl … | sh`."""',
         "json.loads(text)",
+        "run([uv, 'pip', 'install', '--require-hashes', '-r', path])",
+        "run([uv, 'pip', 'install', '--offline', '--python', python, 'six'])",
+        "self._run(*['install', '--dry-run', '-r', path])",
+        "fail('pip could not install what was asked for')",
+        "self._connection.fetch_file(there, here)",
+        "self.server.requests.append(request)",
+        "git('rev-parse', 'HEAD')",
     ],
 )
 def test_good_python_is_left_alone(code):
@@ -430,8 +286,71 @@ def test_a_bad_lock_would_be_found(text):
     assert "unpinned-download" in {found for found, _ in in_requirements(text)}
 
 
-@pytest.mark.parametrize("line", ["curl https://example.com/i | sh", "pip install --extra-index-url https://e.com a"])
-def test_a_bad_script_would_be_found(tmp_path, line):
-    script = tmp_path / "script.sh"
+@pytest.mark.parametrize(
+    ("rule", "line"),
+    [
+        ("fetch-and-execute", "curl https://example.com/i | sh"),
+        ("mixed-index", "pip install --extra-index-url https://e.com a"),
+        ("unlocked-install", "pip install torch"),
+        ("unlocked-install", 'true && .venv/bin/python -m pip --quiet install --upgrade "$name"'),
+        ("unlocked-install", "uv pip install \\\n    --python .venv/bin/python ruff"),
+        ("unlocked-install", "uv pip install --offline a && uv pip install b"),
+        ("unlocked-install", "uvx ruff check"),
+        ("unpinned-download", "curl -fsSL -o a https://example.com/a"),
+        ("unpinned-download", 'body=$(wget -q "$url")'),
+        ("unpinned-clone", "git clone --depth 1 https://example.com/a.git"),
+        ("unpinned-clone", 'git -C "$folder" submodule update --init'),
+    ],
+)
+@pytest.mark.parametrize("name", ["script.sh", "Makefile", "script.sh.j2"])
+def test_a_bad_script_would_be_found(tmp_path, name, rule, line):
+    script = tmp_path / name
     script.write_text(f"#!/bin/sh\n# a comment about curl | sh\n{line}\n")
-    assert [seen for _, seen in findings(script)] == [line]
+    assert rule in {found for found, _ in findings(script)}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "uv pip install --quiet --require-hashes \\\n    --requirement requirements.lock",
+        "uv pip install --no-index --find-links wheels a",
+        "# pip install torch",
+        'install -D -m 0600 "$folder/id.pub" "$files/authorized_keys"',
+        'fail "pip could not install uv"',
+        "git rev-parse HEAD",
+    ],
+)
+def test_a_good_script_is_left_alone(tmp_path, line):
+    script = tmp_path / "script.sh"
+    script.write_text(f"#!/bin/sh\n{line}\n")
+    assert findings(script) == []
+
+
+REPOSITORY = "[cuda]\nbaseurl={{ url }}\nenabled=0\ngpgcheck=1\ngpgkey=file://{{ key }}\n"
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "text"),
+    [
+        ("unverified-key", "cuda.repo.j2", REPOSITORY.replace("gpgcheck=1", "gpgcheck=0")),
+        ("unverified-key", "cuda.repo.j2", REPOSITORY.replace("gpgcheck=1\n", "")),
+        ("unverified-key", "cuda.repo.j2", REPOSITORY.replace("gpgcheck=1", "gpgcheck={{ check }}")),
+        ("unverified-key", "cuda.repo.j2", REPOSITORY.replace("gpgkey", "#gpgkey")),
+        ("unverified-key", "cuda.repo.j2", REPOSITORY + "[other]\nbaseurl=https://example.com\n"),
+        ("unchecked-transport", "cuda.repo.j2", REPOSITORY + "sslverify=0\n"),
+        ("unverified-key", "other.conf.j2", "gpgcheck = False\n"),
+        ("unverified-key", "cuda.list.j2", "deb [arch=amd64 trusted=yes] https://example.com /\n"),
+        ("unverified-key", "cuda.list.j2", "deb https://example.com /\n"),
+        ("unverified-key", "cuda.sources.j2", "Types: deb\nURIs: https://example.com\nSigned-By: /k\nTrusted: yes\n"),
+        ("unchecked-transport", "cache.conf.j2", "    proxy_ssl_verify off;\n"),
+    ],
+)
+def test_a_bad_template_would_be_found(tmp_path, rule, name, text):
+    (tmp_path / name).write_text(text)
+    assert rule in {found for found, _ in findings(tmp_path / name)}
+
+
+def test_a_good_template_is_left_alone(tmp_path):
+    (tmp_path / "cuda.repo.j2").write_text(REPOSITORY)
+    (tmp_path / "cuda.list.j2").write_text("deb [signed-by=/etc/cuda.asc] https://example.com /\n")
+    assert [findings(path) for path in tmp_path.iterdir()] == [[], []]
