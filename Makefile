@@ -182,7 +182,7 @@ stack-locks: env ## Renew the locks that the roles pytorch and olmocr install fr
 	@eval "$$(.venv/bin/python tools/index_environment.py)" && tools/stack_locks
 
 .PHONY: sbom
-sbom: env ## Write bills of materials (CycloneDX) of the control node's and the hosts' packages into build/sbom/
+sbom: env ## Write bills of materials (CycloneDX): control node, shipped baselines, what hosts' last runs added; build/sbom/
 	python tools/sbom.py build/sbom
 
 ##@ Clean up

@@ -99,6 +99,8 @@ def test_all_bills_are_written_anew(
     ]
     for name in ("added-h1", "baseline-light"):
         assert len(json.loads((folder / f"{name}.cdx.json").read_text())["components"]) == 2
+    ours = json.loads((folder / "control-node.cdx.json").read_text())["components"]
+    assert "ansible-core" in {part["name"] for part in ours}
     said = capsys.readouterr().out
     assert "added-h1.cdx.json: 2 packages" in said
     assert "h2 has no bill: its last run ended as restored" in said

@@ -32,7 +32,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     (
         "plugins/modules/source_wheel.py",
         "unpinned-download",
-    ): "an archive for fi_method=source; check_sum holds it against flashinfer_source_checksum where one is given",
+    ): "an archive for fi_method=source; check_sum holds it against flashinfer_source_checksum, which a URL requires",
     (
         "plugins/module_utils/source_tree.py",
         "unpinned-clone",
