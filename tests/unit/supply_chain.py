@@ -26,7 +26,7 @@ UNCHECKED = re.compile(
     r"|\bssl_?verify\s*[=:]\s*(?:0|false|no|off)\b|\bproxy_ssl_verify\s+off\b",
     re.IGNORECASE,
 )
-APT_KEY = re.compile(
+UNVERIFIED = re.compile(
     r"\bapt-key\b|\brpm\s+--import\s+https?:|trusted\.gpg(?:\.d)?\b"
     r"|\[[^\]\n]*\b(?:trusted|allow-insecure)\s*=\s*yes\b|^\s*(?:trusted|allow-insecure):\s*yes\b"
     r"|\bgpgcheck\s*[=:]\s*(?:0|false|no|off)\b",
@@ -34,7 +34,7 @@ APT_KEY = re.compile(
 )
 # A package by its name and, at best, its version: whoever has the index chooses the file, and what is in it.
 PIP = re.compile(
-    r"\bpip3?(?:\s+(?:-\S+|\{\{)(?:\s+(?!(?:install|sync|download|wheel)\s)[^-\s]\S*)?)*"
+    r"\bpip3?(?:\s+(?:-\S+|\{\{)(?:\s+(?!(?:install|sync|download|wheel)\s)[^-\s{]\S*)?)*"
     r"\s+(?:install|sync|download|wheel)\s+[^\s|;&][^|;&\n]*"
 )
 HELD = re.compile(r"--(?:require-hashes|no-index|offline|dry-run)\b")
@@ -44,7 +44,7 @@ OTHER_INSTALLERS = re.compile(
     r"|\bansible-galaxy\s+(?:collection\s+|role\s+)?install\b(?![^|;&\n]*--offline)"
 )
 DOWNLOADS = re.compile(r"(?:^|[\s;&|(`])(?:curl|wget)\s+\S")
-CLONES = re.compile(r"\bgit\s+(?:(?:-\S+|\{\{)\s+(?:[^-\s]\S*\s+)?)*(?:clone|fetch|pull|submodule)\b")
+CLONES = re.compile(r"\bgit\s+(?:(?:-\S+|\{\{)\s+(?:[^-\s{]\S*\s+)?)*(?:clone|fetch|pull|submodule)\b")
 QUOTED = re.compile(r"\|\s*(?:ansible\.builtin\.)?quote\b")
 
 
@@ -64,7 +64,7 @@ def in_text(text: str) -> Iterator[tuple[str, str]]:
         yield "mixed-index", text
     if UNCHECKED.search(text):
         yield "unchecked-transport", text
-    if APT_KEY.search(text):
+    if UNVERIFIED.search(text):
         yield "unverified-key", text
     unheld = any(not HELD.search(found[0]) for found in PIP.finditer(text))
     if unheld or OTHER_INSTALLERS.search(text):

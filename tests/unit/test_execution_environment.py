@@ -15,6 +15,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from supply_chain import findings
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -31,12 +32,17 @@ NAMES = {pin.split("==")[0] for pin in LOCKED}
 
 
 @pytest.fixture(scope="module")
-def containerfile(tmp_path_factory: pytest.TempPathFactory) -> str:
-    context = tmp_path_factory.mktemp("ee")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ee")
     builder = str(Path(sys.executable).with_name("ansible-builder"))
-    command = [builder, "create", "--file", str(ROOT / "execution-environment.yml"), "--context", str(context)]
+    command = [builder, "create", "--file", str(ROOT / "execution-environment.yml"), "--context", str(folder)]
     subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    assert (context / "_build/lock/execution-environment.lock").is_file()
+    assert (folder / "_build/lock/execution-environment.lock").is_file()
+    return folder
+
+
+@pytest.fixture
+def containerfile(context: Path) -> str:
     return (context / "Containerfile").read_text(encoding="utf-8")
 
 
@@ -64,6 +70,13 @@ def test_pip_installs_by_hash_or_finds_what_was_installed_so(containerfile: str)
         "ansible-builder's own steps are others by now; read them"
     )
     assert unlocked(containerfile) == []
+
+
+def test_no_other_step_fetches_what_nothing_holds(context: Path) -> None:
+    """By the rules for everything else here; the one that is found is the one above, which finds what is installed."""
+    assert findings(context / "Containerfile") == [
+        ("unlocked-install", "RUN $PYCMD -m pip install --no-cache-dir bindep pyyaml packaging")
+    ]
 
 
 @pytest.mark.parametrize(
