@@ -1,4 +1,4 @@
-# Copyright (c) The ocrfleet.gpu_stack contributors
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The rules of test_supply_chain.py: what in a file fetches, or runs, what nothing vouches for.

@@ -1,4 +1,4 @@
-# Copyright (c) The ocrfleet.gpu_stack contributors
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the bills of materials name, and what is said of a host that has none."""
