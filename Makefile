@@ -133,7 +133,7 @@ simulate-rollout: env ## Schedule rollouts of 1,000 and 10,000 simulated hosts, 
 	python benchmarks/rollout_simulation.py
 
 .PHONY: coverage
-coverage: env ## What tests/unit, tests/roles and tests/hostile reach of plugins/ and src/, branches counted, on hosts too (half an hour)
+coverage: env ## What tests/unit, tests/roles and tests/hostile reach of plugins/ and src/, branches counted, on hosts too (about 20 minutes)
 	@rm -rf .cache/coverage && mkdir -p .cache/coverage
 	@eval "$$(.venv/bin/python tools/index_environment.py)" && for part in unit roles hostile; do \
 	    coverage run -m pytest tests/$$part --numprocesses auto --dist loadfile || exit 1; \
