@@ -255,6 +255,4 @@ def with_own_caches(variables: Mapping[str, str], folder: str) -> dict[str, str]
 
 def _owner(path: str) -> int:
     """Who owns a folder, or the nearest one above it that is there."""
-    while not os.path.exists(path) and path != os.path.dirname(path):
-        path = os.path.dirname(path)
-    return os.stat(path or ".").st_uid
+    return os.stat(flashinfer_install.nearest(path) or ".").st_uid

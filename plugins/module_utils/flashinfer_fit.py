@@ -58,11 +58,7 @@ def look_at_files(
     vllm = installed["vllm"].version if "vllm" in installed else ""
     pinned = flashinfer_policy.declared_by_vllm(installed)
     declares = f"{flashinfer_policy.PACKAGE}=={pinned}" if pinned else ""
-    modules = []
-    if own:
-        package = os.path.join(os.path.dirname(installed["flashinfer-python"].path), "flashinfer")
-        here = flashinfer_install.installed_for(tree, installed, capability)
-        modules = flashinfer_install.compiled_modules(flashinfer_install.workspace(variables), package, here)
+    cache = flashinfer_install.workspace(variables)
     return {
         "packages": packages,
         "packages_match": not mismatches if own else None,
@@ -74,7 +70,7 @@ def look_at_files(
             "compatibility": flashinfer_install.compatibility(vllm, own) if vllm and own else {},
             "uses": flashinfer_install.vllm_use(vllm, own, capability, variables) if vllm else {},
         },
-        "compiled_modules": modules,
+        "compiled_modules": flashinfer_install.modules_of(tree, installed, capability, cache),
         "caches": flashinfer_install.caches(variables),
         "variables": {name: variables[name] for name in flashinfer_install.VARIABLES if variables.get(name)},
     }
@@ -108,7 +104,7 @@ def judge_use(found: dict) -> tuple[list[str], list[str]]:
             )
             (problems if used == "FLASHINFER" else remarks).append(text)
     variables = found["variables"]
-    if variables.get("VLLM_ATTENTION_BACKEND") == "FLASHINFER" and vllm["version"].startswith("0.11.0"):
+    if variables.get(activation.BACKEND) == "FLASHINFER" and activation.breaks_vision(vllm["version"]):
         problems.append(
             "VLLM_ATTENTION_BACKEND=FLASHINFER: the vision encoder reads it too and raises on vllm 0.11.0; unset it"
         )

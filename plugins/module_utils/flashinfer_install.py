@@ -406,10 +406,16 @@ def kernel_source(
     return "nowhere", "; ".join(lacks)
 
 
-def writable(path: str) -> bool:
-    """Whether this user can write in a folder, or make it."""
+def nearest(path: str) -> str:
+    """A path, or the nearest folder above it that is there."""
     while not os.path.exists(path) and path != os.path.dirname(path):
         path = os.path.dirname(path)
+    return path
+
+
+def writable(path: str) -> bool:
+    """Whether this user can write in a folder, or make it."""
+    path = nearest(path)
     return os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)
 
 
@@ -460,6 +466,15 @@ def compiled_modules(cache: str, package: str, here: Mapping[str, str]) -> list[
     return found + [
         _module(name, origin, paths[name]) for name, origin in placed_kernels.origins(package, here).items()
     ]
+
+
+def modules_of(tree: str, installed: Mapping[str, Distribution], capability: str, cache: str) -> list[dict]:
+    """`compiled_modules` of the FlashInfer of an environment; none without one. `cache` is of `workspace`."""
+    own = installed.get("flashinfer-python")
+    if not own:
+        return []
+    package = os.path.join(os.path.dirname(own.path), "flashinfer")
+    return compiled_modules(cache, package, installed_for(tree, installed, capability))
 
 
 def _module(name: str, origin: str, path: str, flashinfer: str = "", architecture: str = "") -> dict:

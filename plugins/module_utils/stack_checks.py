@@ -336,10 +336,7 @@ class Checks:
         return why if source in ("pack", "jit_cache") else ""
 
     def _placed_kernels(self) -> list[dict]:
-        own = self.installed.get("flashinfer-python")
-        package = os.path.join(os.path.dirname(own.path), "flashinfer") if own else "/nonexistent"
-        here = flashinfer_install.installed_for(self.stage.tree, self.installed, self._capability())
-        return flashinfer_install.compiled_modules("/nonexistent", package, here)
+        return flashinfer_install.modules_of(self.stage.tree, self.installed, self._capability(), "/nonexistent")
 
     def _flashinfer_fit(self, item: dict) -> tuple[str, str, dict]:
         """What no import shows: a pair of versions that breaks at a request, a variable that stops OlmOCR's start."""
