@@ -185,7 +185,7 @@ def go_where_it_began(state: State) -> None:
 def drive(store: Store, state: State, console: Console, wait: bool, back: bool = False) -> int:
     go_where_it_began(state)
     with Progress(state, console) as progress:
-        driver = Driver(state, progress, wait=wait, elsewhere=lambda: store.out_of_service(but=state.id))
+        driver = Driver(state, progress, wait=wait, elsewhere=store.out_of_service(but=state.id))
         code = driver.back() if back else driver.forward()
     output.show_rollout(output.rollout_data(state, False), console, every_host=False)
     if code in (errors.STOPPED, errors.PAUSED) and state.state not in OVER:

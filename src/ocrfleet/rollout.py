@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -46,7 +46,8 @@ class Interrupted(Exception):
 class Driver:
     """Works on one rollout. `clock`, `sleep` and `make_ansible` are what tests and simulations replace.
 
-    `elsewhere` gives the hosts that other rollouts have left out of service.
+    `elsewhere` are the hosts that other rollouts have left out of service: while this driver holds the store's lock no
+    other one changes that.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Driver:
         watcher: Watcher,
         wait: bool = True,
         make_ansible: Callable[..., Ansible] = Ansible,
-        elsewhere: Callable[[], list[str]] = list,
+        elsewhere: Iterable[str] = (),
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -64,7 +65,9 @@ class Driver:
         self.fleet = state.fleet()
         self.watcher = watcher
         self.wait = wait
-        self.elsewhere = elsewhere
+        # As far as the limits are about them.
+        limited = {*self.fleet.hosts, *(host for members in self.policy["apart"] for host in members)}
+        self.elsewhere = [name for name in elsewhere if name in limited]
         self.clock = clock
         self.sleep = sleep
         self.ansible = make_ansible(state.folder, state.inventory, self.policy["forks"], self.policy["shards"])
@@ -211,10 +214,8 @@ class Driver:
                 self._skip(dict.fromkeys(pending, why))
 
     def _down(self) -> list[str]:
-        """Hosts that are out of service, by this rollout or another one, as far as the limits are about them."""
-        limited = {*self.fleet.hosts, *(host for members in self.policy["apart"] for host in members)}
-        others = [name for name in self.elsewhere() if name in limited]
-        return [*(host.name for host in self.state.out_of_service()), *others]
+        """Hosts that are out of service, by this rollout or another one."""
+        return [*(host.name for host in self.state.out_of_service()), *self.elsewhere]
 
     def _stop_where_none_comes_back(self, number: int) -> None:
         """A hook that fails for one host fails for the next: going on would take the fleet out of service."""

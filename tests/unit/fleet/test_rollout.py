@@ -419,7 +419,7 @@ def test_a_host_that_is_down_counts_also_while_it_waits_to_be_done_again(make, d
 
 def test_hosts_that_other_rollouts_left_down_count_too(make, fake) -> None:
     state = make(2, waves=["100%"], apart=[["h2", "elsewhere"]])
-    assert Driver(state, Silent(), make_ansible=fake, elsewhere=lambda: ["elsewhere"]).forward() == errors.STOPPED
+    assert Driver(state, Silent(), make_ansible=fake, elsewhere=["elsewhere"]).forward() == errors.STOPPED
     assert set(touched(fake)) == {"h1"}
     assert Driver(state, Silent(), make_ansible=fake).forward() == errors.DONE
 
