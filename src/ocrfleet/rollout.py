@@ -202,16 +202,17 @@ class Driver:
         lock = "" if wave["canary"] else self._lock(number, wave["cohort"])
         while pending := [host.name for host in self.state.hosts(number, ["pending"])]:
             self._listen()
+            self._stop_where_none_comes_back(number)
             now = datetime.fromtimestamp(self.clock(), timezone.utc)
             batch = planning.next_batch(pending, self._down(), self.fleet, self.policy, now)
             if batch.hosts:
                 self._batch(list(batch.hosts), lock)
-                self._stop_where_none_comes_back(number)
             elif batch.until is not None:
                 self._pass_time(batch.until.timestamp(), f"waiting for a maintenance window, {batch.until:%a %H:%M %Z}")
             else:
                 why = "a limit of the policy does not allow it while other hosts are down"
                 self._skip(dict.fromkeys(pending, why))
+        self._stop_where_none_comes_back(number)
 
     def _down(self) -> list[str]:
         """Hosts that are out of service, by this rollout or another one."""

@@ -385,11 +385,13 @@ def test_the_state_is_on_disk_before_a_host_is_touched(make, drive, fake) -> Non
 
 
 def test_a_failing_undrain_stops_before_the_next_host_goes_down(make, drive, fake, tmp_path) -> None:
-    state = make(6, waves=[1, 2, "100%"], at_once=1, hooks=hooks(tmp_path, undrain=f"[ ! -e {tmp_path}/broken ]"))
+    state = make(6, waves=[1, 2, "100%"], forks=1, hooks=hooks(tmp_path, undrain=f"[ ! -e {tmp_path}/broken ]"))
     fake.answers["h2"] = lambda _host: (tmp_path / "broken").touch() or "converted"
     assert drive(state) == errors.STOPPED
     assert set(touched(fake)) == {"h1", "h2"}
     assert "h2" in state.note and "the hook undrain failed" in state.note
+    assert drive(state) == errors.STOPPED
+    assert set(touched(fake)) == {"h1", "h2"}, "the hook is as it was, and nobody else goes down"
     (tmp_path / "broken").unlink()
     fake.answers.clear()
     assert drive(state) == errors.DONE
