@@ -142,13 +142,14 @@ def _transaction(results: dict) -> dict:
     return transaction
 
 
-def _environment(machine: dict) -> dict:
-    """What was seen of the machine; what was not looked at is left out."""
+def _environment(machine: dict, checked_as: str) -> dict:
+    """What was seen of the machine, and as which user; what was not looked at is left out."""
     seen = {
         "path": machine.get("environment", {}).get("path"),
         "python": machine.get("python_version"),
         "GPUs": (", ".join(machine["gpus"]["devices"]) or "none") if "gpus" in machine else None,
         **{name: machine.get(name) for name in ("distribution", "kernel", "architecture")},
+        "checks ran as": checked_as or None,
     }
     return {name: value for name, value in seen.items() if value is not None}
 
@@ -189,7 +190,7 @@ def evidence(results: dict) -> dict:
             "FlashInfer": f"{version.get('version', 'unknown')}: {version.get('reason', 'not asked')}",
             **results.get("spec", {}),
         },
-        "environment": _environment(machine),
+        "environment": _environment(machine, results.get("checked_as", "")),
         "versions": {
             check["name"]: check["seen"]["version"]
             for check in checks

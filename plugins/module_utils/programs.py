@@ -5,8 +5,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import types
+
+
+@functools.cache
+def text(module: types.ModuleType) -> str:
+    """A module's text, read once: Ansible's archive cannot be read any more by who has given up root's rights."""
+    return str(module.__loader__.get_source(module.__name__))  # type: ignore[union-attr]
 
 
 def written(module: types.ModuleType, folder: str) -> str:
@@ -18,5 +25,5 @@ def written(module: types.ModuleType, folder: str) -> str:
     path = os.path.join(folder, "programs", module.__name__.rpartition(".")[2] + ".py")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
-        file.write(module.__loader__.get_source(module.__name__))  # type: ignore[union-attr]
+        file.write(text(module))
     return path

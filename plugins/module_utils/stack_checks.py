@@ -27,6 +27,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     kernel_pack,
     nvidia,
     programs,
+    service_user,
     show_config,
     smoke,
     stack_probe,
@@ -494,6 +495,13 @@ def problems(verdicts: list[dict], checklist: list[dict]) -> list[str]:
 
 def summary(verdicts: list[dict]) -> dict[str, int]:
     return {status: sum(verdict["status"] == status for verdict in verdicts) for status in (PASSED, FAILED, NOT_RUN)}
+
+
+def run_as(user: str, stage: Stage, checklist: list[dict], check_mode: bool = False) -> list[dict]:
+    """`run` as another user of this host, with temporary files of theirs. Raises RuntimeError where that cannot be."""
+    for module in (stack_probe, gpu_kernels, kernel_compile):
+        programs.text(module)
+    return service_user.call(user, stage, lambda stage: run(stage, checklist, None, check_mode))
 
 
 def run(stage: Stage, checklist: list[dict], parent: str | None, check_mode: bool = False) -> list[dict]:

@@ -114,6 +114,11 @@ options:
       - Hash of the inputs, as M(ocrfleet.gpu_stack.check_inputs) returns it.
     type: str
     default: ""
+  verify_user:
+    description:
+      - User whom the checks are to run as. Empty means what O(ocrfleet.gpu_stack.stack_verify#module:services) says.
+    type: str
+    default: ""
   recheck:
     description:
       - Whether the machine counts as not converged whatever its evidence says.
@@ -209,6 +214,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     nvidia,
     package_index,
     redaction,
+    service_user,
     torch_values,
 )
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
@@ -440,6 +446,7 @@ def main() -> None:
             "flashinfer": {"type": "bool", "default": True},
             "evidence": {"type": "path"},
             "spec_hash": {"type": "str", "default": ""},
+            "verify_user": {"type": "str", "default": ""},
             "recheck": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -463,6 +470,8 @@ def main() -> None:
     if seen["architecture"] == "aarch64":
         remarks.append(machine_table.AARCH64)
     problems = find_problems(params, seen) + gpu_problems + privilege_problems(missing)
+    _user, wrong = service_user.chosen(params["verify_user"], [])
+    problems += [f"verify_user: {wrong}"] if wrong else []
     uv_version = machine.uv_version(params["uv"]) if params["uv"] else ""
     if asks_index(params, not_converged, seen["environment"]["state"]):
         problems += index_problems(params, seen, index, module.tmpdir if uv_version and not problems else "")

@@ -31,6 +31,19 @@ notes:
 extends_documentation_fragment:
   - ocrfleet.gpu_stack.environment
 options:
+  user:
+    description:
+      - User to check as, such as the one whom the service of OlmOCR runs as. Takes root, unless it is the user at work.
+      - Root can read every file and write into every cache; a check as root says nothing about that.
+    type: str
+    default: ""
+  services:
+    description:
+      - systemd units. Without O(user) the C(User=) of the first that names one is taken, where root is at work and that
+        user has an account.
+    type: list
+    elements: str
+    default: []
   checks:
     description:
       - The items, in order.
@@ -209,6 +222,11 @@ checks:
       reason: ""
       seen: {metadata: 2.8.0, version: 2.8.0+cu128, cuda: "12.8"}
       seconds: 3.1
+user:
+  description: The user whom the checks ran as.
+  returned: success
+  type: str
+  sample: olmocr
 problems:
   description: One sentence for each item that failed, or that was required and was not run.
   returned: success
@@ -225,7 +243,7 @@ summary:
 import os
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import stack_checks, torch_values
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import service_user, stack_checks, torch_values
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 
 # What a kind cannot do without.
@@ -300,6 +318,8 @@ def main() -> None:
             "environment": {"type": "path", "required": True},
             "candidate": {"type": "path"},
             "checks": {"type": "list", "elements": "dict", "required": True, "options": CHECK_SPEC},
+            "user": {"type": "str", "default": ""},
+            "services": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -316,10 +336,20 @@ def main() -> None:
             msg=f"{stage.environment} is no Python environment: expected an interpreter at {python}, found none. "
             "Give the prefix of a conda or venv environment."
         )
-    verdicts = stack_checks.run(stage, checks, module.tmpdir, module.check_mode)
+    user, wrong = service_user.chosen(module.params["user"], module.params["services"])
+    if wrong:
+        module.fail_json(msg=f"user: {wrong}")
+    if user:
+        try:
+            verdicts = stack_checks.run_as(user, stage, checks, module.check_mode)
+        except RuntimeError as error:
+            module.fail_json(msg=str(error))
+    else:
+        verdicts = stack_checks.run(stage, checks, module.tmpdir, module.check_mode)
     module.exit_json(
         changed=False,
         checks=verdicts,
+        user=user or service_user.name(),
         problems=stack_checks.problems(verdicts, checks),
         summary=stack_checks.summary(verdicts),
     )
