@@ -22,39 +22,74 @@ shapes: Any = None
 DECODES = [(1, 2048), (4, 2048), (20, 2048), (128, 2048)]
 PREFILLS = [2048, 8192]
 SAMPLINGS = [1, 20, 128]
+# VLLM_FLASH_ATTN_MAX_NUM_SPLITS_FOR_CUDA_GRAPH of vllm 0.11.0.
+GRAPH_SPLITS = 32
 # bfloat16 attention by two programs: each is within 1e-2 of the reference, so twice that apart.
 TOLERANCE = 2e-2
 
 
-def attention_of_vllm() -> tuple[Any, str]:
-    """vllm's own paged FlashAttention, and what it is called."""
+def attention_of_vllm():  # type: ignore[no-untyped-def]
+    """vllm's own paged FlashAttention, and what it is called.
+
+    Version 3 schedules its work ahead of the layers, as FlashInfer plans it: vllm does that once a step, so that here
+    neither is timed. Where vllm captures a graph it bounds the splits (0.11.0, v1/attention/backends/flash_attn.py).
+    """
     from vllm.attention.utils.fa_utils import get_flash_attn_version
-    from vllm.vllm_flash_attn import flash_attn_varlen_func
+    from vllm.vllm_flash_attn import flash_attn_varlen_func, get_scheduler_metadata
 
     version = get_flash_attn_version()
 
-    def run(query, cache, table, starts, lengths, tokens, out):  # type: ignore[no-untyped-def]
-        return flash_attn_varlen_func(
-            query,
-            cache[:, 0],
-            cache[:, 1],
-            max_seqlen_q=tokens,
-            cu_seqlens_q=starts,
-            max_seqlen_k=int(table.shape[1]) * shapes.PAGE,
-            seqused_k=lengths,
-            causal=True,
-            block_table=table,
-            out=out,
-            fa_version=version,
-        )
+    def prepared(query, table, starts, lengths, tokens, out, splits):  # type: ignore[no-untyped-def]
+        longest = int(table.shape[1]) * shapes.PAGE
+        ahead = {}
+        if version == 3:
+            metadata = get_scheduler_metadata(
+                batch_size=len(lengths),
+                max_seqlen_q=tokens,
+                max_seqlen_k=longest,
+                num_heads_q=shapes.QUERY_HEADS,
+                num_heads_kv=shapes.KV_HEADS,
+                headdim=shapes.HEAD_DIM,
+                cache_seqlens=lengths,
+                qkv_dtype=query.dtype,
+                cu_seqlens_q=starts,
+                page_size=shapes.PAGE,
+                causal=True,
+                num_splits=splits,
+            )
+            ahead = {"scheduler_metadata": metadata, "num_splits": splits}
 
-    return run, f"vllm FlashAttention {version}"
+        def run(cache):  # type: ignore[no-untyped-def]
+            return flash_attn_varlen_func(
+                query,
+                cache[:, 0],
+                cache[:, 1],
+                max_seqlen_q=tokens,
+                cu_seqlens_q=starts,
+                max_seqlen_k=longest,
+                seqused_k=lengths,
+                causal=True,
+                block_table=table,
+                out=out,
+                fa_version=version,
+                **ahead,
+            )
+
+        return run
+
+    return prepared, f"vllm FlashAttention {version}"
 
 
-def attention(torch, flashinfer, batch: int, context: int, tokens: int):  # type: ignore[no-untyped-def]
-    """Two functions without arguments that compute the same attention, and the outputs they write."""
+def attention(torch, flashinfer, batch: int, context: int, tokens: int, graph: bool):  # type: ignore[no-untyped-def]
+    """Two functions of a cache that compute the same attention, the caches, the outputs they write, and a name.
+
+    A layer finds its cache in the GPU's memory, since all the others were read since it last was. A prefill has just
+    written it.
+    """
     device, pages = "cuda", batch * context // shapes.PAGE
-    cache = torch.randn(pages, 2, shapes.PAGE, shapes.KV_HEADS, shapes.HEAD_DIM, device=device, dtype=torch.bfloat16)
+    shape = (pages, 2, shapes.PAGE, shapes.KV_HEADS, shapes.HEAD_DIM)
+    count = copies(math.prod(shape) * 2, l2_bytes(torch)) if tokens == 1 else 1
+    caches = [torch.randn(shape, device=device, dtype=torch.bfloat16) for _cache in range(count)]
     query = torch.randn(batch * tokens, shapes.QUERY_HEADS, shapes.HEAD_DIM, device=device, dtype=torch.bfloat16)
     order = torch.randperm(pages, device=device).to(torch.int32)
     starts = torch.arange(0, batch + 1, device=device, dtype=torch.int32)
@@ -69,15 +104,21 @@ def attention(torch, flashinfer, batch: int, context: int, tokens: int):  # type
         wrapper = flashinfer.BatchPrefillWithPagedKVCacheWrapper(workspace, "NHD")
         wrapper.plan(starts * tokens, page_starts, order, last, *heads, causal=True, **types)
     ours, theirs = torch.empty_like(query), torch.empty_like(query)
-    run_theirs, name = attention_of_vllm()
+    prepared, name = attention_of_vllm()
     table = order.reshape(batch, -1).contiguous()
-    lengths, query_starts = torch.full_like(last, context), starts * tokens
-    return (
-        lambda: run_theirs(query, cache, table, query_starts, lengths, tokens, theirs),
-        lambda: wrapper.run(query, cache, out=ours),
-        (theirs, ours),
-        name,
-    )
+    lengths = torch.full_like(last, context)
+    run_theirs = prepared(query, table, starts * tokens, lengths, tokens, theirs, GRAPH_SPLITS if graph else 0)
+    return run_theirs, lambda cache: wrapper.run(query, cache, out=ours), caches, (theirs, ours), name
+
+
+def l2_bytes(torch) -> int:  # type: ignore[no-untyped-def]
+    """The size of the GPU's second-level cache."""
+    return int(torch.cuda.get_device_properties(0).L2_cache_size)
+
+
+def copies(cache_bytes: int, l2: int) -> int:
+    """How many caches, read one after the other, leave none of them in the second-level cache until its next turn."""
+    return max(1, math.ceil(4 * l2 / cache_bytes))
 
 
 def disagreement(outputs) -> float:  # type: ignore[no-untyped-def]
@@ -124,8 +165,8 @@ def block_ms(torch, run, calls: int) -> float:  # type: ignore[no-untyped-def]
     return float(start.elapsed_time(end)) / calls
 
 
-def in_turn(torch, baseline, candidate, rounds: int) -> list[list[float]]:  # type: ignore[no-untyped-def]
-    """Pairs of milliseconds; who goes first changes with each pair."""
+def in_turn(torch, baseline, candidate, rounds: int, each: int = 1) -> list[list[float]]:  # type: ignore[no-untyped-def]
+    """Pairs of milliseconds per call, where a function does `each` calls; who goes first changes with each pair."""
     for _turn in range(3):
         baseline(), candidate()
     torch.cuda.synchronize()
@@ -135,22 +176,34 @@ def in_turn(torch, baseline, candidate, rounds: int) -> list[list[float]]:  # ty
     for turn in range(rounds):
         sides = [("baseline", baseline), ("candidate", candidate)]
         times = {name: block_ms(torch, run, calls) for name, run in (sides if turn % 2 == 0 else reversed(sides))}
-        pairs.append([times["baseline"], times["candidate"]])
+        pairs.append([times["baseline"] / each, times["candidate"] / each])
     return pairs
+
+
+def over(run, caches):  # type: ignore[no-untyped-def]
+    """A function without arguments that runs over all caches."""
+
+    def passed() -> None:
+        for cache in caches:
+            run(cache)
+
+    return passed
 
 
 def comparisons(torch, flashinfer, rounds: int):  # type: ignore[no-untyped-def]
     """Each comparison as (name, function that measures it)."""
 
     def attend(batch: int, context: int, tokens: int, graph: bool):  # type: ignore[no-untyped-def]
-        theirs, ours, outputs, name = attention(torch, flashinfer, batch, context, tokens)
+        run_theirs, run_ours, caches, outputs, name = attention(torch, flashinfer, batch, context, tokens, graph)
+        theirs, ours = over(run_theirs, caches), over(run_ours, caches)
         theirs(), ours()
         distance = disagreement(outputs)
         if math.isnan(distance) or distance > TOLERANCE:
             raise ValueError(f"the two outputs differ by {distance:.3g}, expected at most {TOLERANCE:g}")
         if graph:
             theirs, ours = graph_of(torch, theirs), graph_of(torch, ours)
-        return {"pairs": in_turn(torch, theirs, ours, rounds), "against": name, "disagreement": distance}
+        pairs = in_turn(torch, theirs, ours, rounds, len(caches))
+        return {"pairs": pairs, "against": name, "disagreement": distance, "caches": len(caches)}
 
     def draw(batch: int):  # type: ignore[no-untyped-def]
         theirs, ours = sampling(torch, batch)

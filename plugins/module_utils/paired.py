@@ -9,8 +9,8 @@ interval. The verdict is `faster` or `slower` only when that interval leaves out
 a family each one's interval is widened (Bonferroni), so the chance that *any* verdict of the family is false is at
 most 1 - confidence.
 
-What the interval covers is the spread between repetitions. A difference between two starts of the same program is
-constant within a run and invisible to it; a control (the baseline against itself) shows how large that is.
+What the interval covers is the spread between pairs. A difference between two starts of the same program is constant
+within one start and invisible to it: each pair must be a new start of both sides.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 The ocrfleet.gpu_stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The server level of the benchmark: two vllm engines side by side on one GPU, asked in turn.
+"""The server level of the benchmark: two vllm engines side by side on one GPU, started anew for each pair.
 
-Both engines stay ready, so that a pair of measurements is seconds apart and drift hits both. The one that is not asked
-waits and takes no GPU time.
+Both engines of a start are ready together, so that their measurements are seconds apart and drift hits both. The one
+that is not asked waits and takes no GPU time.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ import os
 import re
 import select
 import signal
+import statistics
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import engine_timings, programs, staging, vllm_log
 
 GIB = 2**30
+LAST_SECONDS = 10  # in which killed processes go; where nobody reaps them (a container) they never do
 
 
 class EngineError(Exception):
@@ -110,10 +112,22 @@ class Engine:
     def proof(self) -> list[str]:
         return vllm_log.proof(self._said())
 
+    def _works(self) -> bool:
+        """Whether any process of the group is left."""
+        try:
+            os.killpg(self.process.pid, 0)
+        except OSError:
+            return False
+        return True
+
     def stop(self) -> None:
         with contextlib.suppress(OSError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        # vllm's engine is a child of that process, and the next one needs its memory.
+        until = time.monotonic() + LAST_SECONDS
+        while self._works() and time.monotonic() < until:
+            time.sleep(0.1)
         for pipe in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]
@@ -128,37 +142,79 @@ def started(variant: Variant, folder: str, settings: dict, timeout: float) -> It
         engine.stop()
 
 
-def described(engine: Engine) -> dict:
-    return {
-        "name": engine.variant.name,
-        "env": engine.variant.env,
-        "ready_seconds": round(engine.ready_seconds, 1),
-        "proof": engine.proof(),
-    }
+def measure(
+    variants: tuple[Variant, Variant],
+    folder: str,
+    settings: dict,
+    loads: list[Load],
+    *,
+    tokens: tuple[int, int],
+    starts: int,
+    timeout: float,
+    seconds: float,
+    keep: Callable[[list[dict]], None] = lambda _entries: None,
+) -> tuple[list[dict], dict]:
+    """Comparisons, one a load, and how each of the two engines was started.
 
-
-def measure_pair(
-    baseline: Engine, candidate: Engine, loads: list[Load], *, tokens: tuple[int, int], rounds: int, deadline: float
-) -> list[dict]:
-    """Comparisons, one a load, after a warm-up. Who goes first changes; no round begins after `deadline`."""
-    entries = [
-        {"name": load.name, "unit": "tokens/s", "better": "higher", "pairs": [], "against": baseline.variant.name}
+    A pair is a start of either engine: two starts of one program differ by more than its repetitions do (memory that
+    lies elsewhere, graphs that were captured anew), and within one start that would look like a difference of the
+    variants. Who starts, and is asked, first changes. `keep` gets the entries after each start. No start begins after
+    `seconds`; each may take `timeout` seconds.
+    """
+    baseline, candidate = variants
+    entries: list[dict] = [
+        {"name": load.name, "unit": "tokens/s", "better": "higher", "pairs": [], "against": baseline.name}
         for load in loads
     ]
-    for turn in range(-1, rounds):
-        if turn > 0 and time.monotonic() > deadline:
+    began: dict[str, list[Engine]] = {variant.name: [] for variant in variants}
+    deadline = time.monotonic() + seconds
+    for start in range(starts):
+        if start > 0 and time.monotonic() > deadline:
             break
-        for load, entry in zip(loads, entries):
-            seed = time.time_ns() % 2**32
+        with contextlib.ExitStack() as stack:
+            for variant in in_turn(list(variants), start):
+                place = os.path.join(folder, f"{variant.name}-{start}")
+                began[variant.name].append(stack.enter_context(started(variant, place, settings, timeout)))
+            engines = [began[variant.name][-1] for variant in variants]
+            for entry, rates in zip(entries, measure_start(engines, loads, tokens, start)):
+                entry["pairs"].append(rates)
+        keep(entries)
+    return entries, {"baseline": described(began[baseline.name]), "candidate": described(began[candidate.name])}
+
+
+ROUNDS = 2  # of one start, after the warm-up: either engine is first to be asked in one of them
+
+
+def measure_start(engines: list[Engine], loads: list[Load], tokens: tuple[int, int], start: int) -> list[list[float]]:
+    """For each load, either engine's tokens per second: the geometric mean over the rounds of this start."""
+    rates: list[list[list[float]]] = [[[] for _engine in engines] for _load in loads]
+    for turn in range(-1, ROUNDS):
+        for load, seen in zip(loads, rates):
             request = {
                 "requests": load.requests,
                 "sampling": load.sampling,
                 "prompt_tokens": tokens[0],
                 "output_tokens": tokens[1] if turn >= 0 else 8,
-                "seed": seed,
+                "seed": time.time_ns() % 2**32,
             }
-            order = [baseline, candidate] if turn % 2 == 0 else [candidate, baseline]
-            rates = {id(engine): engine.ask(request, timeout=600)["tokens_per_second"] for engine in order}
-            if turn >= 0:
-                entry["pairs"].append([rates[id(baseline)], rates[id(candidate)]])  # type: ignore[attr-defined]
-    return entries
+            for position in in_turn(list(range(len(engines))), start + turn):
+                rate = engines[position].ask(request, timeout=600)["tokens_per_second"]
+                if turn >= 0:
+                    seen[position].append(rate)
+    return [[statistics.geometric_mean(side) for side in seen] for seen in rates]
+
+
+def in_turn(sides: list, turn: int) -> list:
+    """The sides in their order, or in every second turn in the other one."""
+    return sides if turn % 2 == 0 else sides[::-1]
+
+
+def described(engines: list[Engine]) -> dict:
+    """What the starts of one variant had in common, the median of their times, and the log lines of the last one."""
+    return {
+        "name": engines[-1].variant.name,
+        "env": engines[-1].variant.env,
+        "starts": len(engines),
+        "ready_seconds": round(statistics.median(engine.ready_seconds for engine in engines), 1),
+        "proof": engines[-1].proof(),
+    }

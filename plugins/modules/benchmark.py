@@ -52,7 +52,9 @@ options:
     elements: int
     default: [1, 2, 4]
   repeats:
-    description: How many pairs are measured at the levels C(documents) and C(server). Below 5 there is no verdict.
+    description: >-
+      How many pairs are measured. Each is a run of the pipeline on either side, a start of vllm on either side, or a
+      process that calls both sides' kernels. Below 5 there is no verdict.
     type: int
     default: 5
   server:
@@ -68,7 +70,9 @@ options:
     type: str
     default: ""
   timeout:
-    description: Seconds that one run of the pipeline, or one start of an engine, may take.
+    description: >-
+      Seconds that one run of the pipeline, or one start of an engine, may take. After as many no further start of an
+      engine, or process that calls kernels, is begun.
     type: int
     default: 1800
   min_speedup:
@@ -130,7 +134,6 @@ said:
   elements: str
 """
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -162,7 +165,6 @@ ENGINE = {
     "gpu_memory_utilization": 0.35,
     "kv_cache_memory_bytes": 17 * server_level.GIB,
 }
-KERNEL_ROUNDS = 15
 
 
 # The trees that are compared stay as they are: what Python compiles on import is not written into them.
@@ -233,28 +235,20 @@ class Benchmark:
         free = card[0].memory_mib - card[0].memory_used_mib if card and card[0].memory_mib else 0
         if free < SERVER_MIB:
             raise NotRun(f"two engines side by side need {SERVER_MIB} MiB of GPU memory, {free} are free")
-        variants = {side: server_level.Variant(side, stage, env) for side, (stage, env) in self.sides.items()}
+        baseline, candidate = (server_level.Variant(side, stage, env) for side, (stage, env) in self.sides.items())
         settings = {**ENGINE, "model": self.options["model"]}
         loads = [server_level.Load(requests) for requests in (1, 2, 4, 20, 128)]
         try:
-            with contextlib.ExitStack() as stack:
-                baseline, candidate = (
-                    stack.enter_context(
-                        server_level.started(
-                            variant, os.path.join(self.folder, side), settings, self.options["timeout"]
-                        )
-                    )
-                    for side, variant in variants.items()
-                )
-                entries = server_level.measure_pair(
-                    baseline,
-                    candidate,
-                    loads,
-                    tokens=(2000, 200),
-                    rounds=self.options["repeats"],
-                    deadline=time.monotonic() + self.options["timeout"],
-                )
-                about = {"baseline": server_level.described(baseline), "candidate": server_level.described(candidate)}
+            entries, about = server_level.measure(
+                (baseline, candidate),
+                self.folder,
+                settings,
+                loads,
+                tokens=(2000, 200),
+                starts=self.options["repeats"],
+                timeout=self.options["timeout"],
+                seconds=self.options["timeout"],
+            )
         except server_level.EngineError as error:
             return {"status": "failed", "reason": str(error), "comparisons": []}
         return {"status": "measured", "reason": "", "comparisons": paired.compare_family(entries), **about}
@@ -263,7 +257,9 @@ class Benchmark:
         if not self.gpu:
             raise NotRun("this host has no NVIDIA GPU")
         stage, env = self.sides["candidate"]
-        found = kernel_level.measure(stage, self.folder, env, rounds=KERNEL_ROUNDS, timeout=self.options["timeout"])
+        found = kernel_level.measure(
+            stage, self.folder, env, processes=self.options["repeats"], timeout=self.options["timeout"]
+        )
         return {**found, "comparisons": paired.compare_family(found["comparisons"])}
 
     def run(self, level: str) -> dict:

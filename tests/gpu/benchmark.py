@@ -11,11 +11,18 @@ import os
 import sys
 import time
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import kernel_level, paired, server_level, staging
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    kernel_level,
+    nvidia,
+    paired,
+    server_level,
+    staging,
+)
 
 SECONDS = float(os.environ.get("BENCHMARK_SECONDS", "480"))
 STARTED = time.monotonic()
-PROMPT_TOKENS, OUTPUT_TOKENS, MAXIMUM_ROUNDS = 2000, 200, 12
+PROMPT_TOKENS, OUTPUT_TOKENS = 2000, 200
+STARTS = int(os.environ.get("BENCHMARK_STARTS", "5"))  # of either side; a pair each, and fewer give no verdict
 TEMPERATURE = {"temperature": 0.1}
 TRUNCATED = {"temperature": 1.0, "top_k": 50, "top_p": 0.9}
 ENGINE = {
@@ -27,11 +34,9 @@ ENGINE = {
     "kv_cache_memory_bytes": 17 * server_level.GIB,
 }
 BASELINE = {"VLLM_ATTENTION_BACKEND": "FLASH_ATTN", "VLLM_USE_FLASHINFER_SAMPLER": "0"}
-# The control is the baseline against itself: what it shows is the difference between two starts, not FlashInfer.
 CANDIDATES = [
     ("sampler", {**BASELINE, "VLLM_USE_FLASHINFER_SAMPLER": "1"}, True),
     ("attention", {**BASELINE, "VLLM_ATTENTION_BACKEND": "FLASHINFER"}, False),
-    ("control", BASELINE, True),
 ]
 
 
@@ -46,42 +51,38 @@ def say(text: str) -> None:
 
 
 def measure_server(stage: staging.Stage, out: str, env: dict[str, str], keep) -> None:  # type: ignore[no-untyped-def]
-    """One baseline engine for the whole level; the candidates come and go beside it."""
+    """Each candidate against the baseline, in as many starts of the two as the time allows, at least one."""
     ends = time.monotonic() + SECONDS
-    found: dict = {"status": "measured", "pairs": {}, "engine": ENGINE, "tokens": [PROMPT_TOKENS, OUTPUT_TOKENS]}
-    variant = server_level.Variant("baseline", stage, {**env, **BASELINE})
-    with server_level.started(variant, os.path.join(out, "baseline"), ENGINE, 900) as baseline:
-        say(f"baseline ready after {baseline.ready_seconds:.0f} s")
-        for position, (name, variables, truncated) in enumerate(CANDIDATES):
-            left = ends - time.monotonic()
-            if left < 60:
-                found["pairs"][name] = {"status": "not_run", "reason": f"{SECONDS:.0f} s were over"}
-                keep(found)
-                continue
-            share = time.monotonic() + left / (len(CANDIDATES) - position)
-            variant = server_level.Variant(name, stage, {**env, **variables})
-            try:
-                with server_level.started(variant, os.path.join(out, name), ENGINE, 900) as candidate:
-                    say(f"{name} ready after {candidate.ready_seconds:.0f} s")
-                    measured = server_level.measure_pair(
-                        baseline,
-                        candidate,
-                        loads(truncated),
-                        tokens=(PROMPT_TOKENS, OUTPUT_TOKENS),
-                        rounds=MAXIMUM_ROUNDS,
-                        deadline=share - 15,
-                    )
-                    found["pairs"][name] = {
-                        "status": "measured",
-                        "baseline": server_level.described(baseline),
-                        "candidate": server_level.described(candidate),
-                        "comparisons": paired.compare_family(measured),
-                    }
-            except server_level.EngineError as error:
-                found["pairs"][name] = {"status": "failed", "reason": str(error)}
-            keep(found)
-            for line in sentences(found["pairs"][name]):
-                say(f"{name}: {line}")
+    pairs: dict[str, dict] = {}
+    baseline = server_level.Variant("baseline", stage, {**env, **BASELINE})
+    for position, (name, variables, truncated) in enumerate(CANDIDATES):
+        left = (ends - time.monotonic()) / (len(CANDIDATES) - position)
+        try:
+            measured, about = server_level.measure(
+                (baseline, server_level.Variant(name, stage, {**env, **variables})),
+                os.path.join(out, name),
+                ENGINE,
+                loads(truncated),
+                tokens=(PROMPT_TOKENS, OUTPUT_TOKENS),
+                starts=STARTS,
+                timeout=900,
+                seconds=left,
+            )
+            pairs[name] = {"status": "measured", **about, "comparisons": paired.compare_family(measured)}
+        except server_level.EngineError as error:
+            pairs[name] = {"status": "failed", "reason": str(error)}
+        failed = [f"{failing}: {pair['reason']}" for failing, pair in pairs.items() if pair["status"] == "failed"]
+        keep(
+            {
+                "status": "failed" if failed else "measured",
+                "reason": "; ".join(failed),
+                "pairs": pairs,
+                "engine": ENGINE,
+                "tokens": [PROMPT_TOKENS, OUTPUT_TOKENS],
+            }
+        )
+        for line in sentences(pairs[name]):
+            say(f"{name}: {line}")
 
 
 def sentences(level: dict) -> list[str]:
@@ -110,30 +111,38 @@ def table(entries: list[dict]) -> list[str]:
     return lines
 
 
-def markdown(results: dict, what: str) -> str:
-    kernels, server = results.get("kernels", {}), results.get("server", {})
-    device = kernels.get("device", {})
-    lines = [
-        f"### {results['date']}, {device.get('device', 'see the log')}, {results['python']}",
+def heading(level: dict, what: str) -> list[str]:
+    """When, where and by which command a level was measured: two calls may be days apart, and fill one file."""
+    measured = f"{level['date']}, {level.get('device', {}).get('device') or 'no GPU'}, {level['python']}"
+    return [
+        f"### {what}, {measured}: {level['status']} {level.get('reason', '')}".rstrip(),
         "",
-        f"Command: `tests/gpu/benchmark.sh ENV_PYTHON OUT {what}`. Median and distance between the quartiles.",
+        f"Command: `{level['command']}`. Median and distance between the quartiles.",
         "",
     ]
+
+
+def markdown(results: dict) -> str:
+    kernels, server = results.get("kernels", {}), results.get("server", {})
+    lines = []
     if kernels:
-        lines += [f"#### Kernels: {kernels['status']} {kernels.get('reason', '')}", ""]
+        lines += heading(kernels, "Kernels")
         lines += ["| kernel | process | where from | first call, s |", "|---|---|---|---|"]
         for process, entries in kernels.get("first_calls", {}).items():
             for entry in entries:
                 cells = (entry["name"], process, entry["origin"], f"{entry['first_call_seconds']} {entry['reason']}")
                 lines.append(f"| {' | '.join(cells)} |")
         against = ", ".join(sorted({entry["against"] for entry in kernels["comparisons"] if "against" in entry}))
-        lines += ["", f"Against: {against}", "", *table(kernels["comparisons"]), ""]
+        lines += ["", f"Against: {against}. A pair is a process.", "", *table(kernels["comparisons"]), ""]
+    if server:
+        lines += heading(server, "vllm")
     for name, pair in server.get("pairs", {}).items():
-        lines += [f"#### vllm, {name}: {pair['status']} {pair.get('reason', '')}", ""]
+        lines += [f"#### {name}: {pair['status']} {pair.get('reason', '')}".rstrip(), ""]
         for side in ("baseline", "candidate"):
             about = pair.get(side)
             if about:
-                lines.append(f"- {about['name']}: ready after {about['ready_seconds']} s; {'; '.join(about['proof'])}")
+                ready = f"{about['starts']} starts, ready after {about['ready_seconds']} s (median)"
+                lines.append(f"- {about['name']}: {ready}; {'; '.join(about['proof'])}")
         lines += ["", *table(pair.get("comparisons", [])), ""]
     return "\n".join(lines) + "\n"
 
@@ -150,36 +159,39 @@ def main() -> int:
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
             results = json.load(file)  # of the other level, from an earlier call
-    results.update(date=datetime.date.today().isoformat(), python=f"{environment}, {os.cpu_count()} cores")
     env = {"FLASHINFER_WORKSPACE_BASE": os.environ.get("FLASHINFER_WORKSPACE_BASE", os.path.join(out, "cache"))}
+    card = nvidia.survey(timeout=30)
+    about = {
+        "date": datetime.date.today().isoformat(),
+        "python": f"{environment}, {os.cpu_count()} cores",
+        "command": f"tests/gpu/benchmark.sh ENV_PYTHON OUT {what}",
+        "device": {"device": ", ".join(gpu.name for gpu in card.gpus)},
+    }
 
     def keep(level: str, found: dict) -> None:
-        results[level] = found
+        results[level] = {**about, **found}
         with open(path, "w", encoding="utf-8") as file:
             json.dump(results, file, indent=1)
         with open(os.path.join(out, "results.md"), "w", encoding="utf-8") as file:
-            file.write(markdown(results, what))
+            file.write(markdown(results))
 
-    if what in ("kernels", "all"):
+    levels = ["kernels", "server"] if what == "all" else [what]
+    if "kernels" in levels:
         folder = os.path.join(out, "kernels")
         os.makedirs(folder, exist_ok=True)
-        found = kernel_level.measure(stage, folder, env, rounds=15, timeout=400)
+        found = kernel_level.measure(stage, folder, env, processes=STARTS, timeout=400)
         found["comparisons"] = paired.compare_family(found["comparisons"])
         keep("kernels", found)
         for line in sentences(found):
             say(line)
-    if what in ("server", "all"):
-        if results.get("kernels", {}).get("status") == "not_run":
-            keep("server", {"status": "not_run", "reason": results["kernels"]["reason"], "pairs": {}})
-        else:
-            try:
-                measure_server(stage, out, env, lambda found: keep("server", found))
-            except server_level.EngineError as error:
-                keep("server", {"status": "failed", "reason": str(error), "pairs": {}})
-                say(str(error))
-    statuses = {results[level]["status"] for level in ("kernels", "server") if level in results}
-    say(f"written to {out}/results.json and results.md: {', '.join(sorted(statuses))}")
-    return 0 if statuses == {"measured"} else 1
+    if "server" in levels and not card.gpus:
+        keep("server", {"status": "not_run", "reason": card.absent or "no GPU was found", "pairs": {}})
+    elif "server" in levels:
+        measure_server(stage, out, env, lambda found: keep("server", found))
+    statuses = {level: results[level]["status"] for level in levels}
+    told = ", ".join(f"{level} {status}" for level, status in statuses.items())
+    say(f"written to {out}/results.json and results.md: {told}")
+    return 0 if set(statuses.values()) == {"measured"} else 1
 
 
 if __name__ == "__main__":

@@ -8,14 +8,17 @@ OlmOCR, vllm and FlashInfer are stand-ins.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     document_level,
     kernel_level,
+    kernel_timings,
     server_level,
     smoke,
     staging,
@@ -147,16 +150,75 @@ def test_a_kernel_that_computes_something_wrong_fails_its_level(
     monkeypatch.setattr(smoke, "run_all", lambda *_arguments: ([call], {"capability": "9.0"}, 1, []))
     monkeypatch.setattr(smoke, "read_events", lambda _path: events)
     stage = staging.Stage(trees["with"])
-    found = kernel_level.measure(stage, str(tmp_path), {}, rounds=3, timeout=60)
+    found = kernel_level.measure(stage, str(tmp_path), {}, processes=3, timeout=60)
     assert found["status"] == status
     assert reason in found["reason"]
     assert [entry["status"] for entry in found["comparisons"]][1:] == (["failed"] if WRONG in events else [])
 
 
+def test_a_pair_of_kernels_is_a_process(tmp_path, trees, monkeypatch):
+    """Within one process memory stays where it is, and what that does to a kernel would pass for a difference."""
+    said = iter([[[4, 1], [1, 1]], [[9, 1], [1, 1]], [[16, 1], [1, 1]]])
+    monkeypatch.setattr(smoke, "run_all", lambda *_arguments: ([CALL], {"capability": "9.0"}, 1, []))
+    monkeypatch.setattr(smoke, "read_events", lambda _path: [{**PAIRS, "pairs": next(said)}, {"event": "end"}])
+    found = kernel_level.measure(staging.Stage(trees["with"]), str(tmp_path), {}, processes=3, timeout=60)
+    (entry,) = found["comparisons"]
+    assert [[round(side, 6) for side in pair] for pair in entry["pairs"]] == [[2, 1], [3, 1], [4, 1]]
+
+
+def test_no_process_begins_after_the_time(tmp_path, trees, monkeypatch):
+    monkeypatch.setattr(smoke, "run_all", lambda *_arguments: ([CALL], {"capability": "9.0"}, 1, []))
+    monkeypatch.setattr(smoke, "read_events", lambda _path: [PAIRS, {"event": "end"}])
+    found = kernel_level.measure(staging.Stage(trees["with"]), str(tmp_path), {}, processes=3, timeout=-1)
+    assert [len(entry["pairs"]) for entry in found["comparisons"]] == [1]
+
+
+class Clock:
+    """Stands in for CUDA events: each call of a side takes its milliseconds of this clock."""
+
+    def __init__(self) -> None:
+        self.now, self.order = 0.0, []
+        self.cuda = SimpleNamespace(Event=lambda **_options: Event(self), synchronize=lambda: None)
+
+    def side(self, name: str, milliseconds: float):
+        def run() -> None:
+            self.order.append(name)
+            self.now += milliseconds
+
+        return run
+
+
+class Event:
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.at = clock, 0.0
+
+    def record(self) -> None:
+        self.at = self.clock.now
+
+    def synchronize(self) -> None:
+        pass
+
+    def elapsed_time(self, end: Event) -> float:
+        return end.at - self.at
+
+
+def test_kernels_are_timed_in_turn_by_call():
+    clock = Clock()
+    pairs = kernel_timings.in_turn(clock, clock.side("a", 6.0), clock.side("b", 3.0), rounds=4, each=3)
+    assert pairs == [[2.0, 1.0]] * 4
+    blocks = [name for name, _calls in itertools.groupby(clock.order[-8 * 3 :])]
+    assert blocks == ["a", "b", "a", "b", "a"], "the one that was last is first in the next pair"
+
+
+@pytest.mark.parametrize(("cache", "count"), [(4_200_000, 48), (16_800_000, 12), (537_000_000, 1)])
+def test_a_decode_reads_its_cache_from_memory(cache, count):
+    assert kernel_timings.copies(cache, 50 * 10**6) == count
+
+
 def test_an_environment_that_does_not_start_is_no_absence_of_a_gpu(tmp_path, trees, monkeypatch):
     call = {**CALL, "status": "failed", "message": "torch does not import"}
     monkeypatch.setattr(smoke, "run_all", lambda *_arguments: ([call], {}, 1, []))
-    found = kernel_level.measure(staging.Stage(trees["with"]), str(tmp_path), {}, rounds=3, timeout=60)
+    found = kernel_level.measure(staging.Stage(trees["with"]), str(tmp_path), {}, processes=3, timeout=60)
     assert (found["status"], found["reason"]) == ("failed", "torch does not import")
 
 

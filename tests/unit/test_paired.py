@@ -75,6 +75,37 @@ def test_no_more_false_verdicts_than_stated_in_a_family_by_a_coarse_clock(family
     assert false_verdicts(family, 2000, lambda: pairs(chance, 5, 1, quantised)) <= at_most(2000)
 
 
+def starts(chance: random.Random, count: int, rounds: int) -> list[list[list[float]]]:
+    """Five loads of two equal engines in `count` starts: 1 % from start to start, 0.3 % from round to round."""
+    loads: list[list[list[float]]] = [[] for _load in range(5)]
+    for _start in range(count):
+        lies = [chance.gauss(0, 0.01), chance.gauss(0, 0.01)]
+        for load in loads:
+            logs = [[side + chance.gauss(0, 0.003) for side in lies] for _round in range(rounds)]
+            load.append([10 * math.exp(sum(side) / rounds) for side in zip(*logs)])
+    return loads
+
+
+def test_what_starts_differ_by_is_no_verdict():
+    """Rounds of one start as pairs would be: that is why each pair is a start."""
+    chance = random.Random(11)  # noqa: S311 - synthetic noise
+    families = 600
+
+    def false(made: list[list[list[float]]]) -> bool:
+        return any(one["verdict"] != paired.EQUAL for one in paired.compare_family([entry(load) for load in made]))
+
+    assert sum(false(starts(chance, 5, 2)) for _family in range(families)) / families <= at_most(families)
+
+    def within_one_start() -> list[list[list[float]]]:
+        lies = [chance.gauss(0, 0.01), chance.gauss(0, 0.01)]
+        return [
+            [[10 * math.exp(side + chance.gauss(0, 0.003)) for side in lies] for _round in range(5)]
+            for _load in range(5)
+        ]
+
+    assert sum(false(within_one_start()) for _family in range(families)) / families > 0.5
+
+
 def test_ratios_that_agree_by_a_coarse_clock_are_no_difference():
     assert paired.compare_family([entry([[10.5, 10.4]] * 5)])[0]["verdict"] == paired.EQUAL
     by_more = [[10.5, 9.5], [10.6, 9.5], [10.5, 9.6], [10.5, 9.5], [10.4, 9.5]]

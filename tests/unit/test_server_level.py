@@ -7,8 +7,8 @@ speed.
 
 from __future__ import annotations
 
+import json
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -24,38 +24,77 @@ SETTINGS = {
 }
 
 
-def started(tmp_path: Path, name: str, how: str):
+def variant(name: str, how: str, record: Path | None = None) -> server_level.Variant:
     stage = staging.Stage(str(Path(sys.executable).parent.parent))
-    variant = server_level.Variant(name, stage, {"PYTHONPATH": str(FAKE), "FAKE_VLLM": how})
-    return server_level.started(variant, str(tmp_path / name), SETTINGS, 60)
+    recorded = {"FAKE_VLLM_RECORD": str(record)} if record else {}
+    return server_level.Variant(name, stage, {"PYTHONPATH": str(FAKE), "FAKE_VLLM": how, **recorded})
 
 
-def measure(baseline, candidate, rounds: int = 5, seconds: float = 60) -> list[dict]:
+def measure(folder: Path, *variants: server_level.Variant, starts: int = 5, seconds: float = 60):
     loads = [server_level.Load(1), server_level.Load(2)]
-    ends = time.monotonic() + seconds
-    return server_level.measure_pair(baseline, candidate, loads, tokens=(10, 5), rounds=rounds, deadline=ends)
+    options = {"tokens": (10, 5), "starts": starts, "timeout": 60, "seconds": seconds}
+    return server_level.measure(variants, str(folder), SETTINGS, loads, **options)
 
 
 def test_the_faster_engine_is_found(tmp_path):
-    with started(tmp_path, "slow", "200") as baseline, started(tmp_path, "fast", "20") as candidate:
-        judged = paired.compare_family(measure(baseline, candidate))
-        about = server_level.described(candidate)
+    kept: list[int] = []
+    loads = [server_level.Load(1), server_level.Load(2)]
+    entries, about = server_level.measure(
+        (variant("slow", "200"), variant("fast", "20")),
+        str(tmp_path),
+        SETTINGS,
+        loads,
+        tokens=(10, 5),
+        starts=5,
+        timeout=60,
+        seconds=60,
+        keep=lambda entries: kept.append(len(entries[0]["pairs"])),
+    )
+    judged = paired.compare_family(entries)
     # No verdict: a busy machine may delay one of five answers by more than the stand-ins differ.
     assert [(entry["name"], entry["pairs"], entry["speedup"] > 1) for entry in judged] == [
         ("1 request", 5, True),
         ("2 requests", 5, True),
     ]
-    assert about["proof"] == ["Using Flash Attention backend on V1 engine."]
-    assert about["ready_seconds"] >= 0.2, "the stand-in takes that long to start"
+    assert kept == [1, 2, 3, 4, 5]
+    assert (about["baseline"]["name"], about["candidate"]["name"], about["candidate"]["starts"]) == ("slow", "fast", 5)
+    assert about["candidate"]["proof"] == ["Using Flash Attention backend on V1 engine."]
+    assert about["candidate"]["ready_seconds"] >= 0.2, "the stand-in takes that long to start"
 
 
-def test_no_round_begins_after_the_deadline(tmp_path):
-    with started(tmp_path, "a", "10") as baseline, started(tmp_path, "b", "10") as candidate:
-        assert [len(entry["pairs"]) for entry in measure(baseline, candidate, seconds=-1)] == [1, 1]
+def test_each_pair_is_a_start_of_either_engine_and_none_is_always_first(tmp_path):
+    record = tmp_path / "record"
+    measure(tmp_path, variant("a", "1", record), variant("b", "2", record), starts=2)
+    said = [json.loads(line) for line in record.read_text().splitlines()]
+    starts = [line["how"] for line in said if "started" in line]
+    assert starts == ["1", "2", "2", "1"]
+    asked = [line for line in said if "prompts" in line]
+    # For each start a warm-up and two rounds, each of two loads that both engines get one after the other.
+    assert len(asked) == 2 * 3 * 2 * 2
+    for first, second in zip(asked[::2], asked[1::2]):
+        assert {first["how"], second["how"]} == {"1", "2"}
+        assert first["prompts"] == second["prompts"], "both answer the same"
+    assert asked[0]["prompts"] != asked[2]["prompts"]
+    measured = [pair["how"] for pair in asked[::2] if pair["sampling"]["max_tokens"] == 5]
+    assert sorted(measured) == ["1"] * 4 + ["2"] * 4
+    assert {line["sampling"]["max_tokens"] for line in asked} == {8, 5}
+
+
+def test_engines_answer_each_request_in_full_and_from_scratch(tmp_path):
+    record = tmp_path / "record"
+    measure(tmp_path, variant("a", "1", record), variant("b", "2", record), starts=1)
+    said = [json.loads(line) for line in record.read_text().splitlines()]
+    assert {line["started"]["enable_prefix_caching"] for line in said if "started" in line} == {False}
+    assert {line["sampling"]["ignore_eos"] for line in said if "sampling" in line} == {True}
+
+
+def test_no_start_begins_after_the_deadline(tmp_path):
+    entries, _about = measure(tmp_path, variant("a", "10"), variant("b", "10"), seconds=-1)
+    assert [len(entry["pairs"]) for entry in entries] == [1, 1]
 
 
 def test_an_engine_is_gone_afterwards(tmp_path):
-    with started(tmp_path, "a", "10") as engine:
+    with server_level.started(variant("a", "10"), str(tmp_path / "a"), SETTINGS, 60) as engine:
         assert engine.process.poll() is None
     assert engine.process.poll() is not None
 
@@ -71,7 +110,5 @@ def test_an_engine_is_gone_afterwards(tmp_path):
 def test_failures_are_told(tmp_path, how, told):
     with (
         pytest.raises(server_level.EngineError, match=told),
-        started(tmp_path, "good", "1") as baseline,
-        started(tmp_path, "bad", how) as candidate,
     ):
-        measure(baseline, candidate)
+        measure(tmp_path, variant("good", "1"), variant("bad", how))

@@ -82,7 +82,10 @@ def test_the_work_is_done_as_the_user_with_the_candidate_in_place(
 def test_what_the_user_cannot_read_is_found_and_told(shared: Path) -> None:
     environment = make_environment(shared / "env")
     environment.chmod(0o700)
-    with pytest.raises(RuntimeError, match=rf"{environment}.* as the user {USER}: .*Permission denied: .*notes.txt.*; give that user the right"):
+    with pytest.raises(
+        RuntimeError,
+        match=rf"{environment}.* as the user {USER}: .*Permission denied: .*notes.txt.*; give that user the right",
+    ):
         service_user.call(USER, Stage(str(environment)), told)
 
 
