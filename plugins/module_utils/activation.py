@@ -71,12 +71,21 @@ def find_compiler(tree: str, explicit: str, variables: Mapping[str, str], cuda: 
     return tried[0]
 
 
+def at_its_place(compiler: Mapping[str, Any], tree: str, prefix: str) -> dict[str, Any]:
+    """What `find_compiler` found, by the path that it has when `tree` has become `prefix`: conda's lies in the tree."""
+    inside = os.path.relpath(compiler["cuda_home"] or "/", tree)
+    if inside == os.pardir or inside.startswith(os.pardir + os.sep):
+        return dict(compiler)
+    return {**compiler, "cuda_home": os.path.normpath(os.path.join(prefix, inside))}
+
+
 def decide(
     *,
     packages: Mapping[str, str],
     match: bool,
     vllm: str,
     torch: str,
+    capability: str,
     modules: list[dict],
     compiler: Mapping[str, Any],
     sampler: str,
@@ -86,7 +95,8 @@ def decide(
     """The variables, whether vllm's FlashInfer sampler is on, where the kernels come from, and why.
 
     vllm compiles FlashInfer's sampling module at every start, whatever is asked of it later. Where nothing can compile
-    it and no pack holds it, OlmOCR would not start; so there the sampler is off.
+    it and no pack holds it, OlmOCR would not start; so there the sampler is off. On compute capability 10.0 vllm takes
+    FlashInfer's attention, too, whose modules no pack of ours holds; there it takes what it takes without FlashInfer.
     """
     if more.get(BACKEND) == "FLASHINFER" and breaks_vision(vllm):
         raise Refused(
@@ -100,8 +110,14 @@ def decide(
     source, why = flashinfer_install.kernel_source(packages, match, modules, compiler)
     on = source != "nowhere" if sampler == "auto" else sampler == "on"
     variables = {SAMPLER: "1" if on else "0"}
-    if compiler["nvcc_version"] and not compiler["mismatch"]:
+    if compiler["nvcc_version"] and (not compiler["mismatch"] or flashinfer_install.asks_for_any_nvcc(own, source)):
         variables["CUDA_HOME"] = compiler["cuda_home"]
+    if source == "compiler":
+        # ninja would start a compiler for each core, of 3 GB each, while OlmOCR's service starts.
+        variables.update(flashinfer_install.max_jobs())
+    elif source in ("nowhere", "pack"):
+        uses = flashinfer_install.vllm_use(vllm, own, capability, {})
+        variables.update({BACKEND: "FLASH_ATTN"} if uses["attention"] == "FLASHINFER" else {})
     if cache:
         # FlashInfer 0.3 has no version in its cache's paths: one folder for each pair, or it loads what does not fit.
         pair = f"flashinfer-{own}-torch-{torch or 'unknown'}"

@@ -382,6 +382,11 @@ def installed_for(tree: str, installed: Mapping[str, Distribution], capability: 
     }
 
 
+def asks_for_any_nvcc(version: str, source: str) -> bool:
+    """Whether this FlashInfer asks an nvcc for its version, of whatever CUDA, before it takes kernels from a pack."""
+    return source == "pack" and release(version) < release(PACK_WITHOUT_NVCC)
+
+
 def kernel_source(
     versions: Mapping[str, str], match: bool | None, modules: list[dict], found: Mapping[str, Any]
 ) -> tuple[str, str]:
@@ -392,7 +397,7 @@ def kernel_source(
     own, cache = versions["flashinfer-python"], versions["flashinfer-jit-cache"]
     if cache and match:
         return "jit_cache", f"flashinfer-jit-cache {cache} holds the kernels compiled"
-    asks_nvcc = release(own) < release(PACK_WITHOUT_NVCC)
+    asks_nvcc = asks_for_any_nvcc(own, "pack")
     if is_packed(modules) and not (asks_nvcc and found["nvcc_problem"]):
         return "pack", "a kernel pack holds the kernels compiled"
     lacks = [*found["missing"], *([found["mismatch"]] if found["mismatch"] else [])]

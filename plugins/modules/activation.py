@@ -146,15 +146,19 @@ def main() -> None:
     vllm = installed["vllm"].version if "vllm" in installed else ""
     own = installed.get("flashinfer-python")
     gpus = nvidia.survey(timeout=30).gpus if own else []
+    capability = gpus[0].capability if gpus else ""
     # What is in the cache does not count: FlashInfer asks ninja about it.
     modules = (
         flashinfer_install.compiled_modules(
             "/nonexistent",
             os.path.join(os.path.dirname(own.path), "flashinfer"),
-            flashinfer_install.installed_for(stage.tree, installed, gpus[0].capability if gpus else ""),
+            flashinfer_install.installed_for(stage.tree, installed, capability),
         )
         if own
         else []
+    )
+    compiler = activation.find_compiler(
+        stage.tree, options["cuda_home"] or "", dict(os.environ), torch_values.cuda_on_disk(stage.tree)
     )
     try:
         decision = activation.decide(
@@ -162,10 +166,9 @@ def main() -> None:
             match=not wrong,
             vllm=vllm,
             torch=installed["torch"].version if "torch" in installed else "",
+            capability=capability,
             modules=modules,
-            compiler=activation.find_compiler(
-                stage.tree, options["cuda_home"] or "", dict(os.environ), torch_values.cuda_on_disk(stage.tree)
-            ),
+            compiler=activation.at_its_place(compiler, stage.tree, stage.environment),
             sampler=options["sampler"],
             cache=options["cache"] or "",
             more={name: str(value) for name, value in options["env"].items()},

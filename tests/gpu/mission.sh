@@ -31,6 +31,7 @@ trap "kill $!" EXIT
     \"stack_root\": \"$work/stack\", \"stack_cache\": \"$work/uv-cache\", \"stack_offline\": true,
     \"stack_find_links\": [\"$wheels\"], \"stack_disk_gb\": 1, \"python_env_python\": \"3.12\",
     \"__stack_platforms\": {\"$ID-$VERSION_ID\": {\"manager\": \"apt\", \"packages\": []}},
+    \"stack_gpu\": \"required\", \"verify_required\": [\"files\", \"torch\", \"cuda\", \"vllm\", \"olmocr\", \"flashinfer\", \"smoke\"],
     \"fi_method\": \"${FI_METHOD:-pypi}\", \"fi_version\": \"0.3.1\", \"flashinfer_jit_cache_index\": \"\",
     \"flashinfer_export_dir\": \"$work/exports\", \"report_dir\": \"$work/reports\",
     \"verify_server\": \"http://127.0.0.1:8123/v1\"}"
@@ -39,18 +40,34 @@ environment=$work/stack/envs/olmocr-optimized
 echo '==== flashinfer_info'
 "$work/control/bin/ansible" -i inventories/local all -m ocrfleet.gpu_stack.flashinfer_info -a "environment=$environment"
 
+# Each start has caches of its own, so that none is warm by what another one compiled.
 start() { # name, then the variables to set after the activation
     name=$1
     shift
     echo "==== $name"
+    caches=$work/caches/$name
     (
         set +u # uv's activate asks for OSTYPE, which sh does not set
         . "$environment/bin/activate"
-        env "$@" timeout 300 python tests/gpu/start_vllm.py "$work/model"
+        env "VLLM_CACHE_ROOT=$caches/vllm" "TRITON_CACHE_DIR=$caches/triton" "TORCHINDUCTOR_CACHE_DIR=$caches/inductor" \
+            "FLASHINFER_WORKSPACE_BASE=$caches" "$@" timeout 300 python tests/gpu/start_vllm.py "$work/model"
     ) >"$work/$name.log" 2>&1 || echo "ended with exit code $?"
     grep -E '^RESULT|Using FlashInfer|FlashInfer is available|Using Flash Attention|nvcc' "$work/$name.log" | tail -4
 }
+failed=0
+said() { # name, whether it is expected (yes, no), what
+    found=no
+    grep -qE "$3" "$work/$1.log" && found=yes
+    [ "$found" = "$2" ] || { failed=1; echo "FAILED $1: expected '$3' in its log: $2, found: $found"; }
+}
 start as-activated
-start sampler-without-nvcc VLLM_USE_FLASHINFER_SAMPLER=1 CUDA_HOME=/nonexistent "PATH=$environment/bin:/usr/bin:/bin" \
-    "FLASHINFER_WORKSPACE_BASE=$work/no-nvcc"
-start sampler-with-nvcc VLLM_USE_FLASHINFER_SAMPLER=1 "FLASHINFER_WORKSPACE_BASE=$work/with-nvcc"
+said as-activated yes '^RESULT'
+said as-activated yes 'FlashInfer is available, but it is not enabled'
+said as-activated yes 'Using Flash Attention backend'
+start sampler-without-nvcc VLLM_USE_FLASHINFER_SAMPLER=1 CUDA_HOME=/nonexistent "PATH=$environment/bin:/usr/bin:/bin"
+said sampler-without-nvcc no '^RESULT'
+said sampler-without-nvcc yes "No such file or directory: '/nonexistent/bin/nvcc'"
+start sampler-with-nvcc VLLM_USE_FLASHINFER_SAMPLER=1
+said sampler-with-nvcc yes '^RESULT'
+said sampler-with-nvcc yes 'Using FlashInfer for top-p & top-k sampling'
+exit $failed

@@ -133,13 +133,24 @@ def clone(name: str) -> str:
 
 
 def watch(environment: str) -> Path:
-    """Have every Python of a clone write down how it was started; the file where it does."""
+    """Have every Python of a clone write down how it was started and which GPUs it may see; the file where it does."""
     log = WORK / f"started-{Path(environment).name}.txt"
     site = next(Path(environment).glob("lib/python3*/site-packages"))
-    text = f"import sys\nwith open({str(log)!r}, 'a') as log:\n    log.write(' '.join(sys.orig_argv) + '\\n')\n"
+    text = (
+        "import os, sys\n"
+        "visible = os.environ.get('CUDA_VISIBLE_DEVICES', 'all')\n"
+        f"with open({str(log)!r}, 'a') as log:\n"
+        "    log.write(f'[{visible}] ' + ' '.join(sys.orig_argv) + '\\n')\n"
+    )
     (site / "sitecustomize.py").unlink(missing_ok=True)  # it may be a link to the environment's own
     (site / "sitecustomize.py").write_text(text, encoding="utf-8")
     return log
+
+
+def visible_to(log: Path, program: str) -> set[str]:
+    """What a program of a watched clone was told of the GPUs, at each of its starts: "all", or CUDA_VISIBLE_DEVICES."""
+    started = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    return {line[1 : line.index("]")] for line in started if program in line}
 
 
 def users_of_the_gpu(log: Path) -> list[str]:
@@ -156,7 +167,29 @@ def control_env(more: dict[str, str]) -> dict[str, str]:
     return {**kept, "LC_ALL": "C.UTF-8", "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), **more}
 
 
-def play(name: str, environment: str, variables: dict, env: dict[str, str], *flags: str) -> dict:
+def without_toolkits(argv: list[str]) -> list[str]:
+    """`argv` on a host that has no nvcc: an empty folder lies over the bin of each toolkit, for this command alone."""
+    empty = WORK / "no-toolkit"
+    empty.mkdir(exist_ok=True)
+    places = sorted({str(path.resolve()) for path in Path("/usr/local").glob("cuda*/bin")})
+    hide = 'empty="$1"; shift; while [ "$1" != -- ]; do mount --bind "$empty" "$1"; shift; done; shift; exec "$@"'
+    return [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-euc",
+        hide,
+        "sh",
+        str(empty),
+        *places,
+        "--",
+        *argv,
+    ]
+
+
+def play(name: str, environment: str, variables: dict, env: dict[str, str], *flags: str, toolkits: bool = True) -> dict:
     """Run playbooks/flashinfer.yml against one environment; return the exit code, what was said and the evidence."""
     root = WORK / "stacks" / Path(environment).name
     spoken = {
@@ -187,7 +220,12 @@ def play(name: str, environment: str, variables: dict, env: dict[str, str], *fla
     evidence.unlink(missing_ok=True)
     started = time.monotonic()
     done = subprocess.run(
-        argv, cwd=REPOSITORY, env=control_env(env), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        argv if toolkits else without_toolkits(argv),
+        cwd=REPOSITORY,
+        env=control_env(env),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     seconds = round(time.monotonic() - started, 1)
     with (Path(options.out) / "transcript.txt").open("a", encoding="utf-8") as file:
@@ -258,7 +296,8 @@ def check_apply(first: str) -> None:
     check("which a real run does, and is seen", set(USERS_OF_THE_GPU[:2]) <= set(used), used)
     built = applied["evidence"]["kernel_pack"]
     check("a pack was built", list(PACKS.glob("*.tar.xz")), [str(path.name) for path in PACKS.glob("*")])
-    check("it was compiled without the GPU", "modules in" in built.get("compiled here", ""), built.get("compiled here"))
+    hidden = visible_to(started, "kernel_compile.py") == {""}
+    check("it was compiled without the GPU", hidden and "modules in" in built.get("compiled here", ""), built)
     proven = [text for name, text in built.items() if name.endswith(" proven")]
     check("those are the modules that the GPU runs", proven and all("cache" in text for text in proven), proven)
     again = play("apply-again", first, {}, {})
@@ -268,20 +307,23 @@ def check_apply(first: str) -> None:
 
 def check_pack(first: str, second: str) -> None:
     """The second environment has no FlashInfer and an empty cache; nvcc is out of reach, for the timing ninja too."""
-    packed = play("apply-with-pack", second, {"kernel_pack_build": False}, NO_COMPILER)
+    packed = play("apply-with-pack", second, {"kernel_pack_build": False}, NO_COMPILER, toolkits=False)
     figures["second"] = {"seconds": packed["seconds"], "evidence": packed["evidence"]}
     check("the pack is applied", packed["rc"] == 0, last_words(packed) if packed["rc"] else packed["seconds"])
     seen = packed["checks"]["smoke"]
     check("the smoke kernels are right there", seen["status"] == "passed", seen)
+    compiler = packed["checks"]["cuda_compiler"]
+    bare = compiler["status"] == "not_run" and "finds no nvcc" in compiler["reason"]
+    check("and there is no nvcc", bare, compiler)
     # Only now: an environment with a file missing is rightly refused as a baseline.
     (Path(second) / "bin" / "ninja").unlink(missing_ok=True)
-    bare = {**NO_COMPILER, "FLASHINFER_WORKSPACE_BASE": str(WORK / "empty")}
-    result = smoke(second, FLASHINFER_KERNELS, bare)
+    alone = {**NO_COMPILER, "FLASHINFER_WORKSPACE_BASE": str(WORK / "empty")}
+    result = smoke(second, FLASHINFER_KERNELS, alone)
     figures["packed"] = result["kernels"]
     check("they come from the pack", {e["origin"] for e in result["kernels"]} == {"pack"}, brief(result))
     slowest = max((entry["first_call_seconds"] or 999) for entry in result["kernels"])
     check("first call under 2 s", slowest < 2, slowest)
-    told = module("flashinfer_info", {"environment": second, "env": bare})
+    told = module("flashinfer_info", {"environment": second, "env": alone})
     check("flashinfer_info knows that the pack is enough", not told["problems"], told["problems"] or told["remarks"])
     path = str(next(PACKS.glob("*.tar.xz")))
     figures["pack_bytes"] = Path(path).stat().st_size
@@ -332,7 +374,7 @@ def check_torch(first: str) -> None:
 
 def check_failures(first: str) -> None:
     """A kernel that is wrong fails the task and says how; the next one is run all the same."""
-    reasons = {
+    faults = {
         "one_row": "wrong_result",
         "nan": "nan",
         "unwritten": "unwritten",
@@ -342,16 +384,32 @@ def check_failures(first: str) -> None:
         "lost_context": "crash",
         "allocate": "out_of_memory",
     }
+    check_faults(first, {how: ("torch_matmul", reason) for how, reason in faults.items()})
+
+
+def check_flashinfer_failures(first: str) -> None:
+    """FlashInfer's own kernels, wrong: what runs is the compiled module, and what it gives is changed after it."""
+    faults = {
+        "decode_row": ("flashinfer_decode", "wrong_result"),
+        "decode_unwritten": ("flashinfer_decode", "unwritten"),
+        "sampling_outside": ("flashinfer_sampling", "wrong_result"),
+        "sampling_constant": ("flashinfer_sampling", "wrong_result"),
+    }
+    check_faults(first, faults)
+
+
+def check_faults(environment: str, faults: dict[str, tuple[str, str]]) -> None:
+    """Each fault, by name: the kernel that it breaks, and the reason that is to be told."""
 
     def sabotaged(how: str) -> dict:
         env = {"PYTHONPATH": SABOTAGE, "SABOTAGE": how}
-        return smoke(first, ["torch_matmul", "torch_attention"], env, timeout=60)
+        return smoke(environment, [faults[how][0], "torch_attention"], env, timeout=60)
 
     # Three at a time: each waits for the import of PyTorch most of the time.
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        results = dict(zip(reasons, pool.map(sabotaged, reasons)))
-    for how, reason in reasons.items():
-        found = [results[how]["by_name"][name] for name in ("torch_matmul", "torch_attention")]
+        results = dict(zip(faults, pool.map(sabotaged, faults)))
+    for how, (kernel, reason) in faults.items():
+        found = [results[how]["by_name"][name] for name in (kernel, "torch_attention")]
         good = results[how]["failed"] and found[0]["reason"] == reason and found[1]["status"] == "passed"
         seen = [found[0]["reason"], found[1]["status"], found[0]["message"][:150]]
         check(f"{how} is told as {reason}", good, seen)
@@ -399,7 +457,14 @@ def report(seconds: float) -> None:
 
 
 # In their order, each with what it builds upon.
-STEPS = {"apply": (), "pack": ("apply",), "wrong_result": (), "torch": (), "failures": ()}
+STEPS = {
+    "apply": (),
+    "flashinfer_failures": ("apply",),
+    "pack": ("apply",),
+    "wrong_result": (),
+    "torch": (),
+    "failures": (),
+}
 
 
 def chosen(only: str) -> list[str]:
@@ -452,6 +517,7 @@ def main() -> int:
     first, second, third = (clone(name) for name in ("first", "second", "third"))
     steps = {
         "apply": lambda: check_apply(first),
+        "flashinfer_failures": lambda: check_flashinfer_failures(first),
         "pack": lambda: check_pack(first, second),
         "wrong_result": lambda: check_wrong_result(third),
         "torch": lambda: check_torch(first),

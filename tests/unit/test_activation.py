@@ -27,6 +27,7 @@ def decide(flashinfer: str = "0.3.1", **more):
         "match": True,
         "vllm": "0.11.0",
         "torch": "2.8.0",
+        "capability": "8.9",
         "modules": [],
         "compiler": GOOD,
         "sampler": "auto",
@@ -56,8 +57,42 @@ def test_the_sampler_is_on_where_its_kernels_can_be_had(asked, sampler, kernels,
     assert (found["sampler"], found["kernels"]) == (sampler, kernels)
     assert why in found["why"]
     assert found["variables"].get("VLLM_USE_FLASHINFER_SAMPLER") == {"on": "1", "off": "0", "absent": None}[sampler]
-    # A compiler of another CUDA is never recommended to anyone.
-    assert found["variables"].get("CUDA_HOME") in (None, "/usr/local/cuda-12.8")
+    # A compiler of another CUDA is recommended to nobody but a FlashInfer that wants to know its version alone.
+    told = "/usr/local/cuda" if asks_for_the_version(asked) else "/usr/local/cuda-12.8"
+    assert found["variables"].get("CUDA_HOME") in (None, told)
+    assert ("CUDA_HOME" in found["variables"]) >= asks_for_the_version(asked)
+    assert ("MAX_JOBS" in found["variables"]) == (kernels == "compiler"), "ninja starts one for each core otherwise"
+
+
+def asks_for_the_version(asked: dict) -> bool:
+    return asked == {"compiler": WRONG, "modules": PACK}
+
+
+@pytest.mark.parametrize(
+    ("asked", "backend"),
+    [
+        ({"compiler": NONE}, "FLASH_ATTN"),
+        ({"compiler": WRONG, "modules": PACK}, "FLASH_ATTN"),  # a pack has the sampler's module
+        ({}, None),
+        ({"compiler": NONE, "vllm": "0.12.0"}, None),
+        ({"compiler": NONE, "capability": "9.0"}, None),
+        ({"compiler": NONE, "more": {"VLLM_ATTENTION_BACKEND": "XFORMERS"}}, "XFORMERS"),
+    ],
+)
+def test_where_vllm_prefers_flashinfers_attention_it_has_to_be_there(asked, backend):
+    """On compute capability 10.0 vllm 0.11.0 compiles FlashInfer's attention when it starts, sampler or not."""
+    assert decide(**{"capability": "10.0", **asked})["variables"].get("VLLM_ATTENTION_BACKEND") == backend
+
+
+def test_a_toolkit_of_the_environment_is_told_by_the_path_that_it_will_have():
+    """conda's nvcc lies in the candidate, whose own path is the baseline's after the exchange."""
+    for home, told in {
+        "/envs/.new": "/envs/env",
+        "/envs/.new/cuda": "/envs/env/cuda",
+        "/envs/.newer": "/envs/.newer",
+    }.items():
+        assert activation.at_its_place({**GOOD, "cuda_home": home}, "/envs/.new", "/envs/env")["cuda_home"] == told
+    assert activation.at_its_place(NONE, "/envs/.new", "/envs/env") == NONE
 
 
 def test_caches_are_kept_apart_by_what_compiled_kernels_depend_on():

@@ -712,6 +712,40 @@ def test_a_smoke_that_left_kernels_out_says_so(
 
 
 @pytest.mark.parametrize(
+    ("origin", "seconds", "own_cache", "status"),
+    [
+        ("compiled", 151, False, "failed"),
+        ("compiled", 149, False, "passed"),
+        ("compiled", 151, True, "passed"),  # what was compiled is there when OlmOCR starts
+        ("pack", 151, False, "passed"),
+    ],
+)
+def test_a_start_that_compiles_for_longer_than_olmocr_waits_is_told(
+    environment: Environment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    origin: str,
+    seconds: int,
+    own_cache: bool,
+    status: str,
+) -> None:
+    environment.add("flashinfer-python", "0.3.1", "flashinfer")
+
+    def attempt(stage: Any, request: dict, folder: str, timeout: int, env: dict) -> Any:
+        events = [{"event": "device", "device": "NVIDIA L4", "capability": "8.9"}]
+        for kernel in request["kernels"]:
+            good = {"status": "passed", "origin": origin, "first_call_seconds": seconds, "median_ms": 0, "error": 0}
+            events += [{"event": "begin", "kernel": kernel}, {"event": "result", "kernel": kernel, **good}]
+        return events, commands.Result(["python"], 0, "", "", 1.0)
+
+    monkeypatch.setattr(stack_checks.smoke, "attempt", attempt)
+    moved = {} if own_cache else {"FLASHINFER_WORKSPACE_BASE": "/elsewhere"}
+    monkeypatch.setattr(stack_checks.activation, "with_own_caches", lambda variables, _folder: {**variables, **moved})
+    verdict = run(environment, tmp_path, [check("smoke", env={})], GPU)["smoke"]
+    assert (verdict.status, "took 151 s here" in verdict.reason) == (status, status == "failed")
+
+
+@pytest.mark.parametrize(
     ("sampler", "kernels"), [("", 6), ("VLLM_USE_FLASHINFER_SAMPLER=1\n", 6), ("VLLM_USE_FLASHINFER_SAMPLER=0\n", 3)]
 )
 def test_kernels_of_a_flashinfer_that_vllm_does_not_use_are_left_out(
