@@ -136,14 +136,9 @@ def watch(environment: str) -> Path:
     """Have every Python of a clone write down how it was started and which GPUs it may see; the file where it does."""
     log = WORK / f"started-{Path(environment).name}.txt"
     site = next(Path(environment).glob("lib/python3*/site-packages"))
-    text = (
-        "import os, sys\n"
-        "visible = os.environ.get('CUDA_VISIBLE_DEVICES', 'all')\n"
-        f"with open({str(log)!r}, 'a') as log:\n"
-        "    log.write(f'[{visible}] ' + ' '.join(sys.orig_argv) + '\\n')\n"
-    )
-    (site / "sitecustomize.py").unlink(missing_ok=True)  # it may be a link to the environment's own
-    (site / "sitecustomize.py").write_text(text, encoding="utf-8")
+    # A .pth file, since a sitecustomize.py of the distribution would come first.
+    line = "[{os.environ.get('CUDA_VISIBLE_DEVICES', 'all')}] {' '.join(sys.orig_argv)}\\n"
+    (site / "watch.pth").write_text(f'import os, sys; open({str(log)!r}, "a").write(f"{line}")\n', encoding="utf-8")
     return log
 
 
