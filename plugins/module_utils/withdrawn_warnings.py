@@ -27,11 +27,30 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.document_commen
 )
 
 _GAP = r"[\s>*_`'\"]+"
-_VERSION = r"(?:-python|\s+wheel)?[\s`*_('\"=<>~!-]{0,4}v?\d+\.\d"
-# A warning of one release ("do not install FlashInfer 0.2.5"), or of one way, stays true, and stays.
+_CLOSED = r"[*_)\]\"'\u201d\u2019`]*"
+_STOP = rf"(?<!\be\.g)(?<!\bi\.e)[.!?;]+{_CLOSED}(?=\s|\Z)"
+_BREAK = r"(?: {2}|\\)(?=\r?\n)"
+_NEXT = r"[\s>]+"
+_MARK = r"[\s>*_`'\"(\[)\]]"
+# A warning of one release, place, way, kind or time ("do not install FlashInfer on gpu-07") stays true, and stays. So
+# the sentence goes only where behind the name it ends, or goes on with nothing but a reason.
+_ALWAYS = rf"(?:{_CLOSED},?{_NEXT}(?:here|ever|yet|now|again|any\s?more|at{_NEXT}all))*"
+_REASON = rf"(?:until|because|since|as{_NEXT}(?:it|this|that|they|the)|or{_NEXT}(?:it|else|you|the))\b"
+_SUBJECT = r"(?:it|its|it['\u2019]s|this|that|which|they|the|there|e\.g\.)(?!\S)"
+_ONLY_SOME = (
+    r"(?:in|into|on|onto|at|as|with|without|within|from|for|by|via|while|when|where|if|unless|before|after|during|under"
+    r"|only|except|not|and|or)\b|v?\d"
+)
+_BEHIND = (
+    rf"(?:-python|{_NEXT}wheel)?{_ALWAYS}{_CLOSED}"
+    rf"(?:{_STOP}|{_BREAK}(?!\s+{_MARK}*{_ONLY_SOME})|[^\w(\[`\n:,\u2013\u2014-]*\Z"
+    rf"|{_NEXT}{_REASON}|,{_GAP}(?:{_REASON}|{_SUBJECT})"
+    # Behind a colon at the end stands a list, or a block.
+    rf"|(?::(?={_GAP})|\s-+(?=\s)|\s*[\u2013\u2014]){_MARK}*(?!{_MARK}|\Z)(?:{_REASON}|(?!{_ONLY_SOME})))"
+)
 _WARNING = re.compile(
     rf"(?<![a-z0-9])(?:do{_GAP}not|don['\u2019]t|never)(?:{_GAP}ever)?(?:{_GAP}pip)?{_GAP}install(?:{_GAP}the)?{_GAP}flashinfer"
-    rf"(?![a-z]|{_VERSION}|(?:\S*\s+)(?:before|without|unless)\b)",
+    rf"(?={_BEHIND})",
     re.IGNORECASE,
 )
 # Whatever may be meant as one.
@@ -46,7 +65,7 @@ _LABELS = re.compile(
 # What may not stand behind it: a command, a requirement, or a line that could be a sentence of its own.
 _COMMAND = re.compile(r"\binstall|==|`[^`]+`", re.IGNORECASE)
 _OTHER_LINE = re.compile(r"\n[\s>]*[A-Z]")
-_SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)[.!?;]+[*_)\]\"'\u201d\u2019`]*(?=\s|\Z)|(?: {2}|\\)(?=\r?\n)")
+_SENTENCE_END = re.compile(f"{_STOP}|{_BREAK}")
 _CLOSING = re.compile(r"[*_)\]]+\Z")
 
 _KEPT = f"{NAME} withdrew a warning here, and keeps it for the way back: "
@@ -261,14 +280,29 @@ def _coded(text: str) -> str:
     return base64.b64encode(text.encode("utf-8", "surrogateescape")).decode()
 
 
-def withdraw(text: str, comment: Comment, own: range = range(0)) -> str:
-    """The text with each warning replaced by a comment that keeps it; `own` are offsets that are left alone."""
-    read = _read(text, comment, own)
-    made, done = "", 0
+def _taken(read: _Lines) -> Iterator[tuple[int, int, str]]:
+    """The edits of a text, in its order."""
+    done = 0
     for start, end, keep in (edit for piece in _pieces(read) for edit in _edits(read, piece)):
         if start >= done:  # else it went with its heading
-            made, done = made + text[done:start] + keep, end
+            yield start, end, keep
+            done = end
+
+
+def withdraw(text: str, comment: Comment, own: range = range(0)) -> str:
+    """The text with each warning replaced by a comment that keeps it; `own` are offsets that are left alone."""
+    made, done = "", 0
+    for start, end, keep in _taken(_read(text, comment, own)):
+        made, done = made + text[done:start] + keep, end
     return made + text[done:]
+
+
+def withdrawn(text: str, comment: Comment, own: range = range(0)) -> list[tuple[int, str]]:
+    """What `withdraw` takes out: the number of the line where it begins, and its words."""
+    return [
+        (text.count("\n", 0, start) + 1, " ".join(re.sub(r"\n[\s>]*", " ", text[start:end]).split()))
+        for start, end, _keep in _taken(_read(text, comment, own))
+    ]
 
 
 def standing(text: str, comment: Comment, own: range = range(0)) -> list[tuple[int, str]]:

@@ -11,9 +11,10 @@ short_description: Keep a managed block in each of a project's documents, and wi
 version_added: 0.1.0
 description:
   - Writes one block between markers into each file. The rest of a file stays as it is, to the byte.
-  - A sentence that begins with the warning not to install FlashInfer is taken out where it stands. It is kept, coded,
-    in a comment at its place, so that O(state=absent) brings it back. No command, requirement or other sentence goes
-    with it. A warning of one release of FlashInfer stays, and so does what may say more; RV(standing) tells both.
+  - A sentence that begins with the warning not to install FlashInfer, and then ends or gives a reason, is taken out
+    where it stands, and RV(withdrawn) tells it. It is kept, coded, in a comment at its place, so that O(state=absent)
+    brings it back. No command, requirement or other sentence goes with it. A warning of one release, place, way, kind
+    or time stays, and so does what may say more; RV(standing) tells both.
   - O(state=absent) needs nothing but the files themselves.
 options:
   project:
@@ -74,6 +75,12 @@ missing:
   type: list
   elements: str
   sample: [CONTRIBUTING.md]
+withdrawn:
+  description: Warnings that were taken out, or would be, each with its file and number of its line before that.
+  returned: success
+  type: list
+  elements: str
+  sample: ["docs/guides/VM_SETUP_COMPLETE.md:8: **DO NOT install FlashInfer.**"]
 standing:
   description: Lines that may be meant as the warning and stay, each with its file and number.
   returned: success
@@ -84,6 +91,7 @@ standing:
 
 import os
 import tempfile
+from collections.abc import Callable
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
@@ -120,13 +128,13 @@ def plan(texts: dict[str, str | None], blocks: dict[str, str], state: str, creat
     return wanted
 
 
-def standing(texts: dict[str, str | None]) -> list[str]:
-    """What is left in the texts that may be meant as the warning."""
+def told(find: Callable[..., list[tuple[int, str]]], texts: dict[str, str | None]) -> list[str]:
+    """What `find` finds in the texts beside their blocks, with file and line."""
     found = []
     for path, text in texts.items():
         comment = document_comments.comment_of(path)
         own = managed_blocks.extent(text or "", comment)
-        found += [f"{path}:{line}: {words}" for line, words in withdrawn_warnings.standing(text or "", comment, own)]
+        found += [f"{path}:{line}: {words}" for line, words in find(text or "", comment, own)]
     return found
 
 
@@ -179,11 +187,13 @@ def main() -> None:
         module.fail_json(msg=f"{spoilt}. Nothing was written")
     except OSError as error:
         module.fail_json(msg=f"cannot write into {project}: {error.strerror} ({error.filename})")
+    present = module.params["state"] == "present"
     module.exit_json(
         changed=bool(changes),
         written=sorted(changes),
         missing=[path for path in missing if path not in changes],
-        standing=standing({**texts, **changes}) if module.params["state"] == "present" else [],
+        withdrawn=told(withdrawn_warnings.withdrawn, {path: texts[path] for path in changes}) if present else [],
+        standing=told(withdrawn_warnings.standing, {**texts, **changes}) if present else [],
         diff=[
             {"before_header": path, "after_header": path, "before": texts[path] or "", "after": text or ""}
             for path, text in sorted(changes.items())

@@ -111,15 +111,20 @@ def test_once_a_diff_then_none_and_one_command_brings_all_back(site):
     printed = site.run()
     assert "+flashinfer-python==0.3.1" in looked and "+flashinfer-python==0.3.1" in printed
     assert "-2. **DO NOT install FlashInfer.**" in printed
+    said = [" ".join(text.split()) for text in (looked, printed)]
     told = "left standing, look whether it is true: docs/guides/VM_SETUP_COMPLETE.md:21: Do not install FlashInfer 0.2"
-    assert told in " ".join(looked.split()) and told in " ".join(printed.split())
+    assert all(told in text for text in said)
+    gone = "docs/guides/VM_SETUP_COMPLETE.md:8: **DO NOT install FlashInfer.**"
+    assert f"would withdraw: {gone}" in said[0] and f"withdrawn, kept in a comment: {gone}" in said[1]
+    assert "requirements.txt:1: # DO NOT install flashinfer, it downgrades torch" in said[1]
     after = contents(site.project)
     assert sorted(name for name in after if after[name] != before[name]) == FILES
     again = site.run()
-    assert "changed=0" in again and "--- before" not in again
+    assert "changed=0" in again and "--- before" not in again and "withdrawn" not in again
     assert contents(site.project) == after
     site.evidence.unlink()
-    assert "changed=1" in site.run("-e", "document_state=absent")
+    back = site.run("-e", "document_state=absent")
+    assert "changed=1" in back and "withdrawn, kept" not in back
     assert contents(site.project) == before
     assert "changed=0" in site.run("-e", "document_state=absent")
 

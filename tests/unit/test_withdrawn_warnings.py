@@ -94,6 +94,9 @@ def test_of_a_list_of_requirements_only_a_remark_goes(text, left):
         (f"Warning! {WARNING}.\n", "@\n"),
         (f"> [!WARNING]\n> {WARNING}\n> until it fits\n\nb\n", "@\n\nb\n"),
         (f"> **Warning**\n> {WARNING}. Reboot.\n", "> **Warning**\n> <span></span>@ Reboot.\n"),
+        (f"{WARNING}  \n> on gpu-07.\n", None),
+        (f"{WARNING}:\n\n- as root\n- on gpu-07\n", None),
+        (f"**{WARNING}:**\n\n- as root\n", None),
         (f"{WARNING}\nInstall CUDA 12.8\n", None),
         (f"{WARNING}, but `pip install olmocr`.\n", None),
         (f"{WARNING} and install CUDA 12.8 first.\n", None),
@@ -122,10 +125,40 @@ def test_of_a_document_only_the_warning_goes(text, left):
         "DO NOT pip install flashinfer",
         "Never ever `pip install flashinfer`",
         "Please do not install FlashInfer. It breaks the pipeline",
+        "Do not install FlashInfer: it downgrades PyTorch",
+        "**Do not install FlashInfer:** it downgrades PyTorch.",
+        "Do not install FlashInfer: **it downgrades PyTorch**.",
+        "Do not install FlashInfer - it downgrades PyTorch.",
+        "Do not install FlashInfer \u2014 the pipeline breaks.",
+        "Do not install FlashInfer, it downgrades PyTorch.",
+        "Do not install FlashInfer, or the pipeline breaks.",
+        "Do not install FlashInfer, as it downgrades PyTorch.",
+        "Do not install FlashInfer as it downgrades PyTorch.",
+        "Do not install FlashInfer because it downgrades PyTorch.",
+        "**Do not install FlashInfer** until somebody has found a way.",
+        "Do not install FlashInfer here, ever!",
+        "Do not install FlashInfer yet",
+        "Do not install FlashInfer at all: it downgrades PyTorch.",
+        "\u26a0\ufe0f **DO NOT install FlashInfer** \u26a0\ufe0f",
     ],
 )
 def test_each_wording_of_the_warning_is_known(wording):
     assert withdrawn(f"{wording}\n").startswith(("@", "<span></span>@"))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"a\n\n- {WARNING}.\n\n{WARNING}, it breaks. b\n", [(3, f"- {WARNING}."), (5, f"{WARNING}, it breaks.")]),
+        (f"## {WARNING}\n\nIt\nbreaks.\n", [(1, f"## {WARNING} It breaks.")]),
+        (f"> {WARNING}\n> until it fits.\n", [(1, f"> {WARNING} until it fits.")]),
+        ("Do not install FlashInfer as root.\n", []),
+    ],
+)
+def test_what_goes_is_told_with_its_line_and_told_once(text, told):
+    assert withdrawn_warnings.withdrawn(text, MARKDOWN) == told
+    done = withdrawn_warnings.withdraw(text, MARKDOWN)
+    assert withdrawn_warnings.withdrawn(done, MARKDOWN) == []
 
 
 @pytest.mark.parametrize(
@@ -135,6 +168,29 @@ def test_each_wording_of_the_warning_is_known(wording):
         "Do not install the FlashInfer wheel 0.2.5.",
         "do not install flashinfer-python==0.2.5",
         "Do not install FlashInfer without --no-deps.",
+        # of a place, a way, a kind, a time
+        "Never install FlashInfer into the base environment.",
+        "Do not install FlashInfer on gpu-07: its driver is too old.",
+        "Never install FlashInfer as root.",
+        "Do not install FlashInfer with plain pip.",
+        "Do not install FlashInfer on machines with CUDA 11.",
+        "Do not install the FlashInfer nightly.",
+        "Do not install FlashInfer while the service runs.",
+        "Do not install FlashInfer from the index that the README names.",
+        "Don't install flashinfer-cubin, its version does not match.",
+        "Do not install FlashInfer (cu130 build).",
+        "Do not install flashinfer-jit-cache.",
+        "**Do not install FlashInfer** as root.",
+        "Never install FlashInfer here as root.",
+        "Do not install FlashInfer: on gpu-07 the driver is too old.",
+        "Do not install FlashInfer \u2014 only where CUDA 11 is.",
+        "**Do not install FlashInfer:** on gpu-07 the driver is too old.",
+        "Do not install FlashInfer: **only** where CUDA 11 is.",
+        "Do not install flashinfer:latest.",
+        "Do not install FlashInfer, unless the driver is new.",
+        "Do not install FlashInfer, xformers or apex.",
+        "Do not install FlashInfer and xformers.",
+        "Do not install FlashInfer, 0.2.5 pulls PyTorch down.",
         "You should avoid installing FlashInfer.",
         f"The guide said \u201c{WARNING}\u201d.",
         f"Install CUDA, and {WARNING}.",
@@ -142,6 +198,7 @@ def test_each_wording_of_the_warning_is_known(wording):
 )
 def test_what_stays_is_told_with_its_line(text):
     assert withdrawn(f"a\n\n{text}\n") == f"a\n\n{text}\n"
+    assert withdrawn(f"# {text}\n", HASH) == f"# {text}\n"
     assert withdrawn_warnings.standing(f"a\n\n{text}\n", MARKDOWN) == [(3, text)]
     assert withdrawn_warnings.standing(f"a\n{text}\n", HASH) == [(2, text)]
 
