@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 from ansible.errors import AnsibleFilterError
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, paired, torch_values
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, hopes, paired, torch_values
 
 DOCUMENTATION = r"""
 name: documentable
@@ -128,12 +128,15 @@ def _measured(evidence: dict) -> dict:
         "rows": [row for name in LEVELS for row in rows[name]],
         "scaling": [
             {
+                "set": plain(row["set"]),
                 "workers": int(row["workers"]),
                 **{side: float(row[side]) for side in ("baseline", "candidate")},
                 "note": "; ".join(plain(row[name]) for name in ("hoped", "note") if row.get(name)),
             }
             for row in documents.get("scaling") or []
         ],
+        "hopes": [{name: plain(text) for name, text in row.items()} for row in hopes.beside(documents)],
+        "remarks": hopes.REMARKS,
         "stand_in": plain(documents.get("stand_in") or ""),
         "by_a_server": bool(documents.get("server")),
         "when": ", ".join(

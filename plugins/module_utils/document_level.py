@@ -22,15 +22,13 @@ import statistics
 import tempfile
 from datetime import datetime
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, document_check
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, document_check, hopes
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 
 _STAMP = r"^(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) - .* - INFO - Worker \d+ "
 _BEGUN = re.compile(_STAMP + "processing work item", re.MULTILINE)
 _DONE = re.compile(r" - INFO - Finished TaskGroup for worker on ")
 _ENDED = re.compile(_STAMP + "exiting due to empty queue", re.MULTILINE)
-# The figures and hopes of the procedure by hand (its document PARALLELIZATION), by the number of workers.
-HOPED = {2: "2.3x by hand before; hoped for 2.5 to 2.8x", 4: "3.1x by hand before; hoped for 3.4 to 3.7x"}
 SIDES = ("baseline", "candidate")
 ALONE = "no second worker was at work beside the first"
 
@@ -169,7 +167,7 @@ def scaling(judged_entries: list[dict]) -> list[dict]:
         {
             "set": entry["set"],
             "workers": entry["workers"],
-            "hoped": HOPED.get(entry["workers"], ""),
+            "hoped": hopes.of_scaling(entry["set"], entry["workers"]),
             "note": "" if entry["at_once"] > 1 else ALONE,
             **{side: entry[side]["median"] / alone[entry["set"]][side]["median"] for side in ("baseline", "candidate")},
         }

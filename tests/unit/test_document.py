@@ -38,12 +38,14 @@ SCALED = {
     "finished": "2026-11-24T10:00:00Z",
     "scaling": [
         {
+            "set": "scanned",
             "workers": 4,
             "baseline": 1,
             "candidate": 1.1,
             "hoped": "3.1x by hand before",
             "note": "no second worker was at work",
-        }
+        },
+        {"set": "digital | <b>", "workers": 4, "baseline": 2, "candidate": 2.1, "hoped": "", "note": ""},
     ],
 }
 EVIDENCE = {
@@ -146,8 +148,19 @@ def test_what_the_files_say(site):
     assert "against a stand-in server" in measured
     assert "No speed-up was measured." in guide and "What to expect" not in guide
     assert "On gpu-01 (NVIDIA L4), measured: documents on 2026-11-24. Medians" in measured
-    assert "| 4 | 1.00x | 1.10x | 3.1x by hand before; no second worker was at work |" in measured
+    assert "| scanned | 4 | 1.00x | 1.10x | 3.1x by hand before; no second worker was at work |" in measured
+    assert "| digital b | 4 | 2.00x | 2.10x |  |" in measured
+    assert "| digital | nothing | not measured |  |  |" in measured
+    assert "What more workers bring has no verdict" in measured
     assert "| server | all of it | | | | not run: playbooks/benchmark.yml has not been run |" in measured
+
+
+def test_the_hopes_stand_there_where_nothing_was_measured(site):
+    site.evidence.write_text(json.dumps({**EVIDENCE, "benchmark": {}}), encoding="utf-8")
+    site.run()
+    text = (site.project / "docs/technical/PARALLELIZATION_OPTIMIZATION_COMPLETE.md").read_text(encoding="utf-8")
+    hoped = "2.3x with 2 workers, 3.1x with 4 | 2.5 to 2.8x with 2 workers, 3.4 to 3.7x with 4 |"
+    assert f"| scanned | 10 to 30 % | not measured | {hoped}" in text
 
 
 def test_missing_files_are_made_only_when_asked(site):

@@ -129,7 +129,10 @@ def test_the_page_says_it_all_and_needs_no_network(written: tuple[Path, str]) ->
         "2026-11-23T23:42:00Z, after 80.5 s",
         "missed Asked for: a mean speed-up of at least 1.05, no comparison slower by more than 2.0 %.",
         "expected the level documents to be measured",
-        "digital, 4 workers2.96x3.04x3.1x by hand before; no second worker was at work",
+        "digital, 4 workers2.96x3.04xhoped of FlashInfer: nothing; no second worker was at work",
+        "mixed5 to 15 %not measured",
+        "digitalnothingnothing of FlashInfer: a server read them",
+        "What more workers bring has no verdict",
     ):
         assert text in page.text
 
@@ -142,6 +145,9 @@ def test_the_markdown_says_what_was_measured(written: tuple[Path, str]) -> None:
         "| flashinfer_decode | first process | compiled here | 31.4 | passed |",
         "| flashinfer_decode | second process | cache |  | failed: NaN where none belongs |",
         "candidate: ready after 44.9 s; vllm says: Using FlashInfer for top-p &amp; top-k sampling.",
+        "| digital | nothing | nothing of FlashInfer: a server read them |  |  |",
+        "| scanned | 10 to 30 % | nothing of FlashInfer: a server read them | 2.3x with 2 workers, 3.1x with 4 "
+        "| 2.5 to 2.8x with 2 workers, 3.4 to 3.7x with 4 |",
         "## The gate: missed",
         "- expected the level documents to be measured, found that it failed: mixed, 2 workers; mend that first",
     ):
@@ -182,6 +188,19 @@ def test_what_became_of_the_plan_is_told(tmp_path: Path, result: str, said: tupl
     assert all(re.search(f"[ '-]{text}", printed) for text in said)
     markdown = (tmp_path / "host/reports/report.md").read_text(encoding="utf-8")
     assert ("## Packages that were added" in markdown) == (result == "verified")
+
+
+def test_the_hopes_stand_beside_a_level_of_another_kind_too(tmp_path: Path) -> None:
+    benchmark = {"kernels": {"status": "not_run", "reason": "no GPU", "comparisons": []}}
+    report(tmp_path, {**EVIDENCE, "benchmark": benchmark, "gate": {}})
+    page = Page((tmp_path / "host/reports/report.html").read_text(encoding="utf-8")).text
+    markdown = (tmp_path / "host/reports/report.md").read_text(encoding="utf-8")
+    assert "scanned10 to 30 %not measured2.3x with 2 workers" in page
+    for text in (
+        "| scanned | 10 to 30 % | not measured | 2.3x with 2 workers",
+        "What more workers bring has no verdict",
+    ):
+        assert text in markdown
 
 
 def test_what_hosts_say_is_data(tmp_path: Path) -> None:
