@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -113,6 +114,34 @@ def idle_values(values: dict) -> list[str]:
     ]
 
 
+# What a gate can mean; a percentage in its place would be none.
+GATES = {
+    "flashinfer_min_speedup": (
+        lambda given: given == 0 or 0.5 <= given < math.inf,
+        "0 for none, or a ratio of at least 0.5",
+        "write 1.05 where at least 5 % faster is asked for",
+    ),
+    "flashinfer_max_slowdown": (
+        lambda given: 0 <= given <= 1,
+        "a share from 0 to 1",
+        "write 0.05 where up to 5 % slower is accepted, and 1 for none",
+    ),
+}
+
+
+def idle_gates(values: dict) -> list[str]:
+    """One sentence for each gate that is none, or that nothing can meet."""
+    sentences = []
+    for name, (means, expected, hint) in GATES.items():
+        try:
+            given = float(values[name])
+        except (KeyError, TypeError, ValueError):  # what is no number is told by its type
+            continue
+        if not means(given):
+            sentences.append(f"{name}: expected {expected}, found {values[name]}; {hint}")
+    return sentences
+
+
 def spec_hash(values: dict) -> str:
     """A hash over everything that decides what is installed. Values themselves may hold secrets and are not kept."""
     deciding = {name: value for name, value in values.items() if not name.startswith(NOT_PART_OF_THE_STACK)}
@@ -140,7 +169,11 @@ class ActionModule(ActionBase):
                 values[name] = json.loads(json.dumps(self._templar.template(task_vars[name]), default=str))
             except AnsibleError as error:
                 problems.append(f"{name} cannot be evaluated: {error}")
-        problems += [*wrong_values(values, specs), *wrong_releases(values), *idle_values(values)]
+        problems += [
+            sentence
+            for told in (wrong_values(values, specs), wrong_releases(values), idle_values(values), idle_gates(values))
+            for sentence in told
+        ]
         uv_source = self._task.args.get("uv_source")
         if uv_source and not os.access(os.path.expanduser(uv_source), os.X_OK):
             problems.append(

@@ -19,8 +19,8 @@ short_description: Take from evidence what may be written into the operator's do
 version_added: 0.1.0
 author: The ocrfleet.gpu_stack contributors (@ocrfleet)
 description:
-  - Refuses evidence that is missing, is not that of a verified run, names no FlashInfer or no known method, or has a
-    package among the added ones that no method may touch.
+  - Refuses evidence that is missing, is not that of a verified run, has a gate that was missed, names no FlashInfer or
+    no known method, or has a package among the added ones that no method may touch.
   - What hosts say is data. Texts lose everything that is syntax in Markdown, and a package must look like one.
 positional: _input
 options:
@@ -168,6 +168,13 @@ def documentable(text: str, path: str) -> dict:
     failed = [check.get("title") for check in evidence.get("checks") or [] if check.get("status") == "failed"]
     if failed:
         raise AnsibleFilterError(f"{path} holds failed checks ({', '.join(map(plain, failed))}); nothing was touched")
+    missed = (evidence.get("gate") or {}).get("problems")
+    if missed:
+        raise AnsibleFilterError(
+            f"{path} is evidence of a FlashInfer that missed the gate: {'; '.join(map(plain, missed))}; measure again "
+            "with playbooks/benchmark.yml, with flashinfer_min_speedup and flashinfer_max_slowdown as you accept them. "
+            "Nothing was touched"
+        )
     if method == "none" or not (evidence.get("versions") or {}).get("flashinfer"):
         raise AnsibleFilterError(f"{path} is evidence of a run without FlashInfer: there is nothing to document")
     try:

@@ -208,10 +208,7 @@ def evidence(results: dict) -> dict:
         "checks": checks,
         "activation": {name: start[name] for name in ("sampler", "kernels", "why", "variables") if start.get(name)},
         "kernel_pack": _kernel_pack(results.get("kernel_pack", {})),
-        "benchmark": {
-            **level_status.of_packages(results.get("earlier_benchmark"), fingerprint),
-            **results.get("benchmark", {}),
-        },
+        "benchmark": level_status.renewed(results.get("earlier_benchmark"), results.get("benchmark", {}), fingerprint),
         "gate": results.get("gate", {}),
         "notes": _notes(
             method,

@@ -14,6 +14,7 @@ version_added: 0.1.0
 author: The ocrfleet.gpu_stack contributors (@ocrfleet)
 description:
   - Levels that were measured before stay, where they are of the packages that are there now and were not measured anew.
+    So does the gate, unless one was asked for now.
   - Evidence of other packages than were measured says nothing about them. It is left out, and a note says so.
 positional: _input, measured, host
 options:
@@ -50,11 +51,11 @@ def with_measurement(stored: dict, measured: dict, host: str) -> dict:
     """See DOCUMENTATION."""
     levels = measured["levels"]
     now = next((level["fingerprint"] for level in levels.values()), "")
-    earlier = level_status.of_packages(stored.get("benchmark"), now)
+    levels = level_status.renewed(stored.get("benchmark"), levels, now)
     if stored.get("fingerprint") != now:
         notes = {"notes": [OTHER]} if stored.get("fingerprint") else {}
         stored = {"host": host, "result": "measured", "fingerprint": now, **notes}
-    return {**stored, "benchmark": {**earlier, **levels}, "gate": measured["gate"]}
+    return {**stored, "benchmark": levels, "gate": measured["gate"] or stored.get("gate") or {}}
 
 
 class FilterModule:

@@ -21,3 +21,13 @@ def settled(level: dict) -> dict:
 def of_packages(levels: dict | None, fingerprint: str) -> dict:
     """The levels that were measured on packages with this fingerprint; others say nothing of these."""
     return {name: level for name, level in (levels or {}).items() if level.get("fingerprint") == fingerprint}
+
+
+def renewed(before: dict | None, now: dict, fingerprint: str) -> dict:
+    """The levels of now over those before of the same packages. What cannot run now leaves what was found before."""
+    earlier = of_packages(before, fingerprint)
+    ran = {name for name, level in earlier.items() if level.get("status") != "not_run"}
+    return {
+        **earlier,
+        **{name: level for name, level in now.items() if level["status"] != "not_run" or name not in ran},
+    }

@@ -160,10 +160,24 @@ def test_evidence_of_other_packages_says_nothing_of_what_was_measured() -> None:
     assert "notes" not in with_measurement({}, MEASURED, "a")
 
 
-def test_the_gate_is_that_of_the_last_measurement() -> None:
+def test_a_gate_stays_until_one_is_asked_for_anew() -> None:
     missed = {"min_speedup": 2.0, "max_slowdown": 1.0, "problems": ["too slow"]}
-    assert with_measurement({**STORED, "gate": missed}, MEASURED, "a")["gate"] == {}
+    met = {**missed, "problems": []}
+    assert with_measurement({**STORED, "gate": missed}, MEASURED, "a")["gate"] == missed
+    assert with_measurement({**STORED, "gate": missed}, {**MEASURED, "gate": met}, "a")["gate"] == met
     assert with_measurement(STORED, {**MEASURED, "gate": missed}, "a")["gate"] == missed
+    assert with_measurement({**STORED, "fingerprint": "then", "gate": missed}, MEASURED, "a")["gate"] == {}
+
+
+@pytest.mark.parametrize("status", ["measured", "failed"])
+def test_a_level_that_cannot_run_now_leaves_what_was_found_before(status: str) -> None:
+    before = {"kernels": {**KERNELS, "status": status}}
+    now = {**MEASURED, "levels": {"kernels": {**KERNELS, "status": "not_run", "reason": "no GPU"}}}
+    assert with_measurement({**STORED, "benchmark": before}, now, "a")["benchmark"] == before
+    found = with_measurement({**STORED, "benchmark": now["levels"]}, now, "a")["benchmark"]
+    assert found == now["levels"]
+    then = {"kernels": {**before["kernels"], "fingerprint": "then"}}
+    assert with_measurement({**STORED, "benchmark": then}, now, "a")["benchmark"] == now["levels"]
 
 
 def test_a_server_that_verifies_is_not_one_to_measure_with() -> None:

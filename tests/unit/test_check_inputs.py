@@ -80,6 +80,33 @@ def test_a_release_passes(version):
     assert check_inputs.wrong_releases({}) == []
 
 
+@pytest.mark.parametrize("given", [5, "2.5", -0.1, "nan", "inf"])
+def test_a_slow_down_that_is_no_share_is_told_once(given):
+    assert check_inputs.idle_gates({"flashinfer_max_slowdown": given}) == [
+        f"flashinfer_max_slowdown: expected a share from 0 to 1, found {given}; write 0.05 where up to 5 % slower is "
+        "accepted, and 1 for none"
+    ]
+
+
+@pytest.mark.parametrize("given", [0.05, "0.499", -1, "nan", "inf"])
+def test_a_speed_up_that_is_no_ratio_is_told_once(given):
+    assert check_inputs.idle_gates({"flashinfer_min_speedup": given}) == [
+        f"flashinfer_min_speedup: expected 0 for none, or a ratio of at least 0.5, found {given}; write 1.05 where at "
+        "least 5 % faster is asked for"
+    ]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}]
+    + [{"flashinfer_max_slowdown": given} for given in (0, 0.02, "0.02", 1, "1.0")]
+    + [{"flashinfer_min_speedup": given} for given in (0, "0", 0.5, 1.05, "1.05")]
+    + [{"flashinfer_min_speedup": "much"}, {"flashinfer_max_slowdown": []}],  # what is no number is told by its type
+)
+def test_a_gate_that_can_be_met_and_missed_passes(values):
+    assert check_inputs.idle_gates(values) == []
+
+
 def test_an_empty_list_of_what_is_protected_is_told():
     (sentence,) = check_inputs.idle_values({"flashinfer_protect": []})
     assert "found an empty list" in sentence

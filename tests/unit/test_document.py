@@ -193,6 +193,8 @@ def test_missing_files_are_made_only_when_asked(site):
         ),
         ({"benchmark": {"documents": {"comparisons": [{**COMPARED, "baseline": {"median": None}}]}}}, "is no evidence"),
         ({"versions": {}}, "without FlashInfer"),
+        ({"gate": {"problems": ["too | slow"]}}, "missed the gate: too slow; measure again .*Nothing was touched"),
+        ({"gate": {"problems": ["a", "b"]}}, "missed the gate: a; b; "),
         ({"plan": [{"name": "--index-url http://evil", "version": "1"}]}, "expected a package with its version"),
         (
             {"plan": [{"name": "flashinfer-python", "version": "1\n-r other.txt"}]},
@@ -213,6 +215,11 @@ def test_a_file_that_is_no_evidence_is_refused(text, told):
 
 def measured(**levels) -> dict:
     return documentable(json.dumps({**EVIDENCE, "benchmark": levels}), "evidence.json")
+
+
+@pytest.mark.parametrize("gate", [{}, {"min_speedup": 1.05, "max_slowdown": 1.0, "problems": []}])
+def test_a_gate_that_was_met_or_not_asked_for_is_no_hindrance(gate):
+    assert documentable(json.dumps({**EVIDENCE, "gate": gate}), "evidence.json")["method"] == "pypi"
 
 
 def test_a_method_that_auto_found_is_the_one_to_give():

@@ -169,4 +169,6 @@ def test_what_was_measured_before_stays_with_the_packages_that_it_was_measured_o
     results = {"now_installed": {"fingerprint": "now"}, "earlier_benchmark": earlier}
     assert evidence(results)["benchmark"] == {"documents": earlier["documents"]}
     assert evidence({**results, "benchmark": {"documents": level}})["benchmark"] == {"documents": level}
+    idle = {"fingerprint": "now", "status": "not_run"}
+    assert evidence({**results, "benchmark": {"documents": idle}})["benchmark"] == {"documents": earlier["documents"]}
     assert evidence({**results, "now_installed": {"fingerprint": "then"}})["benchmark"] == {"server": earlier["server"]}
