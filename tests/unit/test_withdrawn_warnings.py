@@ -128,6 +128,7 @@ def test_of_a_document_only_the_warning_goes(text, left):
         "Do not install FlashInfer: it downgrades PyTorch",
         "**Do not install FlashInfer:** it downgrades PyTorch.",
         "Do not install FlashInfer: **it downgrades PyTorch**.",
+        "Do not install FlashInfer: as it downgrades PyTorch.",
         "Do not install FlashInfer - it downgrades PyTorch.",
         "Do not install FlashInfer \u2014 the pipeline breaks.",
         "Do not install FlashInfer, it downgrades PyTorch.",
@@ -187,6 +188,8 @@ def test_what_goes_is_told_with_its_line_and_told_once(text, told):
         "**Do not install FlashInfer:** on gpu-07 the driver is too old.",
         "Do not install FlashInfer: **only** where CUDA 11 is.",
         "Do not install flashinfer:latest.",
+        "Do not install FlashInfer: 0.2.5 pulls PyTorch down.",
+        "Do not install FlashInfer, TheRock or apex.",
         "Do not install FlashInfer, unless the driver is new.",
         "Do not install FlashInfer, xformers or apex.",
         "Do not install FlashInfer and xformers.",
@@ -201,6 +204,17 @@ def test_what_stays_is_told_with_its_line(text):
     assert withdrawn(f"# {text}\n", HASH) == f"# {text}\n"
     assert withdrawn_warnings.standing(f"a\n\n{text}\n", MARKDOWN) == [(3, text)]
     assert withdrawn_warnings.standing(f"a\n{text}\n", HASH) == [(2, text)]
+
+
+PLACES = ["in", "into", "on", "onto", "at", "as", "with", "without", "within", "from", "for", "by", "via", "under"]
+CONDITIONS = ["while", "when", "where", "if", "unless", "before", "after", "only", "except", "not", "and", "or"]
+
+
+@pytest.mark.parametrize("word", [*PLACES, "during", *CONDITIONS])
+@pytest.mark.parametrize("behind", ["", ":", ",", " -", "\u2014"])
+def test_a_warning_of_some_cases_stays_however_it_goes_on(word, behind):
+    text = f"{WARNING}{behind} {word} such.\n"
+    assert withdrawn(text) == text
 
 
 @pytest.mark.parametrize("text", ["Install FlashInfer.\n\nDo not install xformers.\n", f"{WARNING}\n", "", "a\n"])
