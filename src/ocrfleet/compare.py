@@ -55,8 +55,13 @@ def _facts(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"check: {check['title']}", one_line(f"{check['status']} {check.get('reason') or ''}", 500)
     for level, measured in (evidence.get("benchmark") or {}).items():
         yield f"benchmark: {level}", one_line(f"{measured.get('status')} {measured.get('reason') or ''}", 500)
-        if measured.get("stand_in"):
-            yield f"benchmark: {level}, stand-in", one_line(measured["stand_in"], 500)
+        if _served(measured):
+            yield f"benchmark: {level}, read by", _served(measured)
+
+
+def _served(measured: dict[str, Any]) -> str:
+    """What read a level's documents in place of the environment's own vllm: a stand-in, or a server by its URL."""
+    return one_line(measured.get("stand_in") or measured.get("server") or "", 500)
 
 
 def _figures(evidence: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -64,15 +69,15 @@ def _figures(evidence: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         for row in measured.get("comparisons") or []:
             if row.get("speedup") is not None:
                 figure = {key: row.get(key) for key in ("speedup", "low", "high", "verdict")}
-                yield f"{level}: {row['name']}", {**figure, "stand_in": measured.get("stand_in") or ""}
+                yield f"{level}: {row['name']}", {**figure, "served": _served(measured)}
 
 
 def _moved(first: dict[str, Any] | None, second: dict[str, Any] | None) -> str:
     """What two intervals of a speed-up say of each other; the runs are no pair, so overlapping ones say nothing."""
     if not first or not second:
         return "measured in one run only"
-    if first["stand_in"] != second["stand_in"]:
-        return "not comparable: another stand-in"
+    if first["served"] != second["served"]:
+        return "not comparable: another server"
     if None in (first["low"], first["high"], second["low"], second["high"]):
         return "no interval"
     if second["low"] > first["high"]:

@@ -203,6 +203,17 @@ def test_the_hopes_stand_beside_a_level_of_another_kind_too(tmp_path: Path) -> N
         assert text in markdown
 
 
+@pytest.mark.parametrize(("server", "told"), [("http://ocr:8000/v1", True), ("", False)])
+def test_that_a_server_read_the_documents_is_told(tmp_path: Path, server: str, told: bool) -> None:
+    """With no stand-in named the pages read as if FlashInfer had been measured."""
+    level = {**EVIDENCE["benchmark"]["documents"], "stand_in": "", "server": server}
+    report(tmp_path, {**EVIDENCE, "benchmark": {"documents": level}})
+    page = Page((tmp_path / "host/reports/report.html").read_text(encoding="utf-8"))
+    sentence = "The documents were read by a server, not by this environment's vllm: that says nothing about FlashInfer."
+    markdown = (tmp_path / "host/reports/report.md").read_text(encoding="utf-8")
+    assert [sentence in text for text in (page.text, markdown)] == [told, told]
+
+
 def test_what_hosts_say_is_data(tmp_path: Path) -> None:
     report(tmp_path, hostile(EVIDENCE))
     page = Page((tmp_path / "host/reports/report.html").read_text(encoding="utf-8"))

@@ -93,16 +93,32 @@ def test_speedups_are_told_apart_only_where_their_intervals_do_not_meet(
     assert [row["moved"] for row in compared(capsys, *runs)["speedups"]] == [moved]
 
 
-def test_figures_of_another_stand_in_have_not_moved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("first", "second", "moved", "differ"),
+    [
+        ({"stand_in": "a stand-in"}, {"stand_in": ""}, "not comparable: another server", ("a stand-in", "")),
+        ({"server": "a"}, {"server": ""}, "not comparable: another server", ("a", "")),
+        ({"server": "a"}, {"server": "b"}, "not comparable: another server", ("a", "b")),
+        ({"stand_in": "x", "server": "a"}, {"stand_in": "x", "server": "b"}, "higher", ()),
+        ({"server": "a"}, {"server": "a"}, "higher", ()),
+    ],
+)
+def test_figures_of_another_server_have_not_moved(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    first: dict[str, str],
+    second: dict[str, str],
+    moved: str,
+    differ: tuple[str, ...],
+) -> None:
     levels = [
-        {"documents": {"status": "measured", "comparisons": [figure("pages/s", *limits)], "stand_in": stand_in}}
-        for limits, stand_in in (((0.9, 1.0), "a stand-in server"), ((1.1, 1.2), ""))
+        {"documents": {"status": "measured", "comparisons": [figure("pages/s", *limits)], **served}}
+        for limits, served in (((0.9, 1.0), first), ((1.1, 1.2), second))
     ]
     data = compared(capsys, *(run(tmp_path / str(number), benchmark=found) for number, found in enumerate(levels)))
-    assert [row["moved"] for row in data["speedups"]] == ["not comparable: another stand-in"]
-    assert data["differences"] == [
-        {"what": "benchmark: documents, stand-in", "first": "a stand-in server", "second": ""}
-    ]
+    assert [row["moved"] for row in data["speedups"]] == [moved]
+    told = [(row["what"], row["first"], row["second"]) for row in data["differences"]]
+    assert told == ([("benchmark: documents, read by", *differ)] if differ else [])
 
 
 def test_a_level_that_failed_is_a_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
