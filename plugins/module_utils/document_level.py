@@ -7,7 +7,8 @@ Three habits of the pipeline would make figures up. It exits 0 when every page f
 page that the model did not read makes the run a failure. It does nothing in a workspace that it has seen: each run
 has a new one. It writes beside the source: it gets copies. What is timed is the time of its workers, from the first
 item of work to the last worker's end, by its own log; imports and a server's start are left out. Before the first pair
-of a set each side runs once and is not counted, since the first run finds caches and kernels cold.
+of a set each side runs once and is not counted, since the first run finds caches and kernels cold. Whether FlashInfer
+had a part in the figures, the log of the vllm that the pipeline starts has to say.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ import statistics
 import tempfile
 from datetime import datetime
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, document_check, hopes
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    activation,
+    commands,
+    document_check,
+    hopes,
+    vllm_log,
+)
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 
 _STAMP = r"^(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) - .* - INFO - Worker \d+ "
@@ -83,6 +90,14 @@ def judged(workspace: str, copies: dict[str, str]) -> dict:
     return totals
 
 
+def proof(log: str, env: dict[str, str]) -> list[str]:
+    """What the pipeline's own vllm says that it used. Raises RunError where it was started to use something else."""
+    contradiction = vllm_log.contradiction(log, env.get(activation.SAMPLER))
+    if contradiction:
+        raise RunError(contradiction)
+    return vllm_log.proof(log)
+
+
 def run(
     stage: Stage, documents: list[str], *, workers: int, server: str, model: str, env: dict[str, str], timeout: float
 ) -> dict:
@@ -106,10 +121,11 @@ def run(
         totals = judged(os.path.join(folder, "workspace"), copies)
         log = result.stderr + result.stdout
         seconds = working_seconds(log)
+        proven = [] if server else proof(log, env)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     rates = {"pages_per_second": totals["pages"] / seconds, "tokens_per_second": totals["tokens"] / seconds}
-    return {**totals, "seconds": seconds, "at_once": at_once(log), **rates}
+    return {**totals, "seconds": seconds, "at_once": at_once(log), "proof": proven, **rates}
 
 
 def _in_turn(sides: dict, documents: list[str], workers: int, options: dict, order: list[str]) -> dict[str, dict]:
@@ -146,18 +162,30 @@ def _entry(sides: dict, name: str, documents: list[str], workers: int, options: 
             side: statistics.median(pair[side]["tokens_per_second"] for pair in pairs) for side in SIDES
         },
         "at_once": max(pair[side]["at_once"] for pair in pairs for side in SIDES),
+        "proof": {side: {line for pair in pairs for line in pair[side]["proof"]} for side in SIDES},
     }
 
 
-def measure(sides: dict[str, tuple[Stage, dict]], sets: dict[str, list[str]], options: dict) -> list[dict]:
-    """Comparisons by set and number of workers. `sides` has `baseline` and `candidate`, each with its variables."""
-    entries = []
+def measure(sides: dict[str, tuple[Stage, dict]], sets: dict[str, list[str]], options: dict) -> tuple[list[dict], dict]:
+    """Comparisons by set and number of workers, and what each side's vllm says that it used.
+
+    `sides` has `baseline` and `candidate`, each with its variables. Of what a server used nothing is known.
+    """
+    entries: list[dict] = []
     for name, documents in sets.items():
         # Where this fails, so does the first pair, which says why.
         with contextlib.suppress(RunError):
             _in_turn(sides, documents, options["workers"][0], options, list(SIDES))
         entries += [_entry(sides, name, documents, workers, options) for workers in options["workers"]]
-    return entries
+    proofs = [found for found in (entry.pop("proof", None) for entry in entries) if found]
+    return entries, {} if options["server"] or not proofs else _used(proofs)
+
+
+def _used(proofs: list[dict[str, set[str]]]) -> dict:
+    """The `proof` of each side over all comparisons, and in `note` why the figures are not about FlashInfer, or ""."""
+    lines = {side: sorted({line for found in proofs for line in found[side]}) for side in SIDES}
+    note = vllm_log.doubt(*("\n".join(lines[side]) for side in SIDES))
+    return {**{side: {"proof": lines[side]} for side in SIDES}, "note": note}
 
 
 def scaling(judged_entries: list[dict]) -> list[dict]:

@@ -45,3 +45,15 @@ def contradiction(log: str, sampler: str | None) -> str:
         return ""
     lines = [line for line in proof(log) if not _ATTENTION.match(line)]
     return f"expected vllm to sample with {wanted}, as it was started; its log says: {' '.join(lines)}"
+
+
+def doubt(baseline: str, candidate: str) -> str:
+    """Why figures of two vllm with these logs are not about FlashInfer, or may not be; "" where the second names it."""
+    without, found = used(baseline), used(candidate)
+    if any("FlashInfer" in value for value in found.values()):
+        return ""
+    if "" in found.values():
+        return "vllm's log does not name all that it used: whether FlashInfer had a part in the figures is not known"
+    who = "both sides" if found == without else "the candidate"
+    what = f"{found['attention']} and {found['sampler']}'s sampler"
+    return f"{who} used {what}: the figures say nothing of FlashInfer"

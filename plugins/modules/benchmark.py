@@ -112,6 +112,8 @@ levels:
   description:
     - Each level with C(status) (V(measured), V(failed) or V(not_run)), C(reason), and C(comparisons); with the time at
       which it C(finished), and the C(fingerprint) of the candidate's packages.
+    - C(documents) and C(server) have under C(baseline) and C(candidate) the C(proof), lines of vllm's log that say what
+      it used. Where FlashInfer had no part in the figures of C(documents), or it is not known, a C(note) says so.
     - A comparison has a C(status) of its own, and where that is V(failed) a C(reason). Else it has both sides'
       C(median) and C(spread), the C(speedup) with its interval from C(low) to C(high), and a C(verdict).
   returned: always
@@ -218,7 +220,8 @@ class Benchmark:
                 kind: made_documents.make(self.folder, kind, options["documents"], options["pages"])
                 for kind in made_documents.KINDS
             }
-        entries = paired.compare_family(document_level.measure(self.sides, sets, {**options, "model": model}))
+        measured, used = document_level.measure(self.sides, sets, {**options, "model": model})
+        entries = paired.compare_family(measured)
         return {
             "status": "measured",
             "reason": "",
@@ -226,6 +229,7 @@ class Benchmark:
             "scaling": document_level.scaling(entries),
             "stand_in": options["stand_in"],
             "server": options["server"],
+            **used,
         }
 
     def server(self) -> dict:
@@ -282,7 +286,8 @@ class Benchmark:
 def sentences(level: str, found: dict) -> list[str]:
     """What was measured in words; of a level without a figure, why there is none."""
     told = [paired.sentence(entry) for entry in found["comparisons"]]
-    return [f"{level}: {line}" for line in told or [f"{found['status'].replace('_', ' ')}, {found['reason']}"]]
+    told = told or [f"{found['status'].replace('_', ' ')}, {found['reason']}"]
+    return [f"{level}: {line}" for line in [*told, found.get("note")] if line]
 
 
 def main() -> None:

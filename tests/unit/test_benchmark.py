@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     document_level,
+    gpu_presence,
     kernel_level,
     kernel_timings,
     server_level,
@@ -103,7 +104,7 @@ def test_a_side_that_cannot_read_a_page_fails_the_level(tmp_path, trees, monkeyp
     def run(stage, documents, **_options):
         if stage.tree == trees["with"]:
             raise document_level.RunError("8 of 8 pages were not read by the model")
-        return {"pages_per_second": 1.0, "tokens_per_second": 9.0, "at_once": 1}
+        return {"pages_per_second": 1.0, "tokens_per_second": 9.0, "at_once": 1, "proof": []}
 
     monkeypatch.setattr(document_level, "run", run)
     found = made(tmp_path, trees["with"], baseline=trees["without"]).run("documents")
@@ -113,7 +114,7 @@ def test_a_side_that_cannot_read_a_page_fails_the_level(tmp_path, trees, monkeyp
 
 
 def test_a_level_says_when_and_on_what_it_was_measured(tmp_path, trees, monkeypatch):
-    rate = {"pages_per_second": 1.0, "tokens_per_second": 9.0, "at_once": 1}
+    rate = {"pages_per_second": 1.0, "tokens_per_second": 9.0, "at_once": 1, "proof": []}
     monkeypatch.setattr(document_level, "run", lambda *_arguments, **_options: rate)
     found = made(tmp_path, trees["with"], baseline=trees["without"]).run("documents")
     assert (found["status"], found["server"]) == ("measured", SERVER)
@@ -122,6 +123,18 @@ def test_a_level_says_when_and_on_what_it_was_measured(tmp_path, trees, monkeypa
     assert found["fingerprint"] == made(tmp_path, trees["with"]).run("server")["fingerprint"]
     other = made(tmp_path, trees["without"], candidate=trees["without"]).run("server")
     assert found["fingerprint"] != other["fingerprint"]
+
+
+def test_figures_that_are_not_about_flashinfer_are_told_as_such(tmp_path, trees, monkeypatch):
+    lines = ["Using Flash Attention backend on V1 engine.", "FlashInfer is not available."]
+    rate = {"pages_per_second": 1.0, "tokens_per_second": 9.0, "at_once": 1, "proof": lines}
+    monkeypatch.setattr(document_level, "run", lambda *_arguments, **_options: rate)
+    monkeypatch.setattr(gpu_presence, "evidence", lambda: ["a GPU"])
+    found = made(tmp_path, trees["with"], baseline=trees["without"], server="").run("documents")
+    assert (found["status"], found["baseline"], found["candidate"]) == ("measured", *2 * [{"proof": sorted(lines)}])
+    assert benchmark.sentences("documents", found)[-1] == (
+        "documents: both sides used Flash Attention and PyTorch's sampler: the figures say nothing of FlashInfer"
+    )
 
 
 CALL = {"name": "flashinfer_decode", "status": "passed", "reason": "", "message": "", "first_call_seconds": 1.0}

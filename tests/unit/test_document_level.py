@@ -116,10 +116,47 @@ def test_each_set_begins_with_a_run_of_either_side_that_does_not_count(documents
     stage = Watched(STAGE.environment)
     sides = {side: (stage, {**env(), "SIDE": side}) for side in ("baseline", "candidate")}
     options = {**OPTIONS, "workers": [2, 4], "repeats": 3}
-    entries = document_level.measure(sides, {"mine": documents, "yours": documents}, options)
+    entries, _about = document_level.measure(sides, {"mine": documents, "yours": documents}, options)
     assert [len(entry["pairs"]) for entry in entries] == [3, 3, 3, 3]
     there, back = ["baseline", "candidate"], ["candidate", "baseline"]
     assert [side for _argv, side in stage.ran] == 2 * [*there, *2 * [*there, *back, *there]]
+
+
+RECORDED = Path(__file__).parent / "fixtures/recorded"
+
+
+def logged(name: str, **variables: str) -> dict[str, str]:
+    return {**env(), "FAKE_VLLM_LOG": str(RECORDED / f"vllm-0.11.0-{name}.txt"), **variables}
+
+
+def measured(documents, baseline, candidate, **options):
+    sides = {"baseline": (STAGE, baseline), "candidate": (STAGE, candidate)}
+    return document_level.measure(sides, {"mine": documents}, {**OPTIONS, "workers": [1], "repeats": 1, **options})
+
+
+def test_what_vllm_used_is_told_of_either_side(documents):
+    entries, about = measured(documents, logged("no-flashinfer"), logged("sampler-on"), server="")
+    attention = "Using Flash Attention backend on V1 engine."
+    assert about == {
+        "baseline": {"proof": ["FlashInfer is not available.", attention]},
+        "candidate": {"proof": [attention, "Using FlashInfer for top-p & top-k sampling."]},
+        "note": "",
+    }
+    assert [len(entry["pairs"]) for entry in entries] == [1]
+    assert measured(documents, logged("no-flashinfer"), logged("sampler-on"))[1] == {}, "a server's vllm is another"
+
+
+def test_figures_in_which_flashinfer_had_no_part_are_told_as_such(documents):
+    _entries, about = measured(documents, logged("no-flashinfer"), logged("sampler-off"), server="")
+    assert about["note"].startswith("both sides used Flash Attention and PyTorch's sampler: the figures say nothing")
+
+
+def test_a_vllm_that_samples_otherwise_than_it_was_started_fails(documents):
+    variables = {"VLLM_USE_FLASHINFER_SAMPLER": "1"}
+    entries, about = measured(documents, logged("no-flashinfer"), logged("sampler-off", **variables), server="")
+    assert (entries[0]["pairs"], about) == ([], {})
+    assert entries[0]["reason"].startswith("candidate: expected vllm to sample with FlashInfer, as it was started")
+    assert measured(documents, logged("no-flashinfer"), logged("sampler-off", **variables))[0][0]["pairs"]
 
 
 STARTS = "2026-11-25 01:02:03,004 - olmocr.pipeline - INFO - Worker {} processing work item {}\n"
@@ -162,7 +199,7 @@ def test_a_hope_is_told_of_the_set_it_is_of():
 
 def test_both_sides_in_turn_and_what_more_workers_bring(documents):
     sides = {"baseline": (STAGE, env("ok", "0.4")), "candidate": (STAGE, env("ok", "0.2"))}
-    entries = paired.compare_family(document_level.measure(sides, {"mine": documents}, OPTIONS))
+    entries = paired.compare_family(document_level.measure(sides, {"mine": documents}, OPTIONS)[0])
     assert [(entry["name"], entry["pairs"], entry["verdict"]) for entry in entries] == [
         ("mine, 1 worker", 5, "faster"),
         ("mine, 2 workers", 5, "faster"),
@@ -174,7 +211,7 @@ def test_both_sides_in_turn_and_what_more_workers_bring(documents):
 
 def test_a_side_that_fails_has_its_reason_and_no_figure(documents):
     sides = {"baseline": (STAGE, env()), "candidate": (STAGE, env("all-failed"))}
-    entries = document_level.measure(sides, {"mine": documents}, {**OPTIONS, "workers": [1]})
+    entries, _about = document_level.measure(sides, {"mine": documents}, {**OPTIONS, "workers": [1]})
     assert entries[0]["pairs"] == []
     assert entries[0]["reason"].startswith("candidate: 2 of 2 documents")
 

@@ -184,3 +184,24 @@ def test_a_log_that_contradicts_how_vllm_was_started(name: str, switch: str | No
 def test_a_log_that_says_nothing_contradicts_nothing() -> None:
     assert vllm_log.used("INFO Started server process") == {"attention": "", "sampler": ""}
     assert vllm_log.contradiction("INFO Started server process", "1") == ""
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "doubt"),
+    [
+        ("no-flashinfer", "sampler-on", ""),
+        ("no-flashinfer", "blackwell", ""),
+        (
+            "no-flashinfer",
+            "sampler-off",
+            "both sides used Flash Attention and PyTorch's sampler: the figures say nothing of FlashInfer",
+        ),
+        ("", "sampler-off", "the candidate used Flash Attention and PyTorch's sampler: the figures say nothing of"),
+        ("no-flashinfer", "", "whether FlashInfer had a part in the figures is not known"),
+    ],
+)
+def test_whether_figures_are_about_flashinfer(baseline: str, candidate: str, doubt: str) -> None:
+    logs = [recorded(f"vllm-0.11.0-{name}") if name else "INFO Started" for name in (baseline, candidate)]
+    found = vllm_log.doubt(*logs)
+    assert bool(found) == bool(doubt)
+    assert doubt in found

@@ -209,9 +209,40 @@ def test_that_a_server_read_the_documents_is_told(tmp_path: Path, server: str, t
     level = {**EVIDENCE["benchmark"]["documents"], "stand_in": "", "server": server}
     report(tmp_path, {**EVIDENCE, "benchmark": {"documents": level}})
     page = Page((tmp_path / "host/reports/report.html").read_text(encoding="utf-8"))
-    sentence = "The documents were read by a server, not by this environment's vllm: that says nothing about FlashInfer."
+    sentence = (
+        "The documents were read by a server, not by this environment's vllm: that says nothing about FlashInfer."
+    )
     markdown = (tmp_path / "host/reports/report.md").read_text(encoding="utf-8")
     assert [sentence in text for text in (page.text, markdown)] == [told, told]
+
+
+def test_what_vllm_used_for_the_documents_is_told(tmp_path: Path) -> None:
+    note = "both sides used Flash Attention and PyTorch's sampler: the figures say nothing of FlashInfer"
+    level = {**EVIDENCE["benchmark"]["documents"], "stand_in": "", "server": "", "note": note}
+    level |= {"baseline": {"proof": ["FlashInfer is not available."]}, "candidate": {"proof": []}}
+    level["scaling"] = []
+    report(tmp_path, {**EVIDENCE, "benchmark": {"documents": level}})
+    page = Page((tmp_path / "host/reports/report.html").read_text(encoding="utf-8"))
+    markdown = (tmp_path / "host/reports/report.md").read_text(encoding="utf-8")
+    for text in (page.text, markdown):
+        lines = text.splitlines()
+        assert note in lines
+        assert "baseline: vllm says: FlashInfer is not available." in lines
+        assert "candidate: vllm says: nothing of its backends" in lines
+        assert "ready after" not in text
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(41.7, "41.7"), ([41.7, 43], "41.7, 43")])
+def test_times_to_ready_have_no_verdict(tmp_path: Path, seconds: Any, told: str) -> None:
+    level = json.loads(json.dumps(EVIDENCE["benchmark"]["server"]))
+    level["baseline"].update(ready_seconds=seconds, starts=2)
+    report(tmp_path, {**EVIDENCE, "benchmark": {"server": level}})
+    page = Page((tmp_path / "host/reports/report.html").read_text(encoding="utf-8"))
+    markdown = (tmp_path / "host/reports/report.md").read_text(encoding="utf-8")
+    for text in (page.text, markdown):
+        assert f"baseline: ready after {told} s (median of 2 starts); vllm says: Using Flash Attention" in text
+        assert "candidate: ready after 44.9 s; vllm says: Using FlashInfer" in text
+        assert text.count("Baseline and candidate were started in turn; their times to ready have no verdict.") == 1
 
 
 def test_what_hosts_say_is_data(tmp_path: Path) -> None:
