@@ -50,7 +50,9 @@ def working_seconds(log: str) -> float:
     if not begun or not ended:
         raise RunError("the pipeline's log names no work: nothing was done")
     first, last = (datetime.strptime(found["time"], "%Y-%m-%d %H:%M:%S,%f") for found in (begun, ended[-1]))
-    return max(0.001, (last - first).total_seconds())
+    if last <= first:
+        raise RunError(f"expected the workers to end after {first}, found {last}: the clock was set back meanwhile")
+    return (last - first).total_seconds()
 
 
 def at_once(log: str) -> int:
@@ -114,7 +116,11 @@ def run(
         argv += document_check.model_options(server, model)
         argv += ["--pdfs", *(os.path.join("pdfs", copy) for copy in copies)]
         result: commands.Result = stage.run(
-            argv, timeout=timeout, env={"PYTHONDONTWRITEBYTECODE": "1", **env}, cwd=folder
+            # In UTC, where no summer time ends or begins in the middle of a run.
+            argv,
+            timeout=timeout,
+            env={"PYTHONDONTWRITEBYTECODE": "1", **env, "TZ": "UTC"},
+            cwd=folder,
         )
         if not result.ok:
             raise RunError(result.outcome(lines=3))

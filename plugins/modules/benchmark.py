@@ -138,6 +138,7 @@ said:
 
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 
@@ -273,7 +274,8 @@ class Benchmark:
             measured: dict = level_status.settled(getattr(self, level)())
         except NotRun as error:
             measured = {"status": "not_run", "reason": str(error), "comparisons": []}
-        except (ValueError, LookupError, TypeError, OSError) as error:  # a result that is not what it should be
+        # A result that is not what it should be, or a document that cannot be made.
+        except (ValueError, LookupError, TypeError, OSError, subprocess.SubprocessError) as error:
             measured = {"status": "failed", "reason": f"{type(error).__name__}: {error}", "comparisons": []}
         return {
             **measured,

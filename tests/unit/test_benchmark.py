@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     gpu_presence,
     kernel_level,
     kernel_timings,
+    made_documents,
     server_level,
     smoke,
     staging,
@@ -111,6 +113,21 @@ def test_a_side_that_cannot_read_a_page_fails_the_level(tmp_path, trees, monkeyp
     assert found["status"] == "failed"
     assert "8 of 8 pages" in found["reason"]
     assert {entry["status"] for entry in found["comparisons"]} == {"failed"}
+
+
+@pytest.mark.parametrize(
+    "error", [subprocess.CalledProcessError(1, "pdftoppm"), subprocess.TimeoutExpired("pdftoppm", 60)]
+)
+def test_documents_that_cannot_be_made_fail_their_level_only(tmp_path, trees, monkeypatch, error):
+    """It was a traceback, and with it every level was lost that had been measured already."""
+
+    def make(*_arguments):
+        raise error
+
+    monkeypatch.setattr(made_documents, "make", make)
+    found = made(tmp_path, trees["with"], baseline=trees["without"]).run("documents")
+    assert (found["status"], found["comparisons"]) == ("failed", [])
+    assert found["reason"].startswith(type(error).__name__) and "pdftoppm" in found["reason"]
 
 
 def test_a_level_says_when_and_on_what_it_was_measured(tmp_path, trees, monkeypatch):

@@ -70,6 +70,27 @@ def test_a_run_that_did_nothing_gives_no_figure():
         document_level.working_seconds("2026-11-25 01:02:03,004 - olmocr - INFO - No work to do, exiting")
 
 
+WORKED = (
+    "2026-11-{} - olmocr.pipeline - INFO - Worker 0 processing work item a\n"
+    "2026-11-{} - olmocr.pipeline - INFO - Worker 0 exiting due to empty queue\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("begun", "ended", "seconds"),
+    [("25 01:02:03,004", "25 01:02:05,504", 2.5), ("25 23:59:59,500", "26 00:00:01,000", 1.5)],
+)
+def test_the_time_of_the_workers_may_pass_midnight(begun, ended, seconds):
+    assert document_level.working_seconds(WORKED.format(begun, ended)) == seconds
+
+
+@pytest.mark.parametrize("ended", ["25 02:00:20,000", "25 02:59:50,000"])
+def test_a_clock_that_went_back_gives_no_figure(ended):
+    """It gave 8,000 pages a second."""
+    with pytest.raises(document_level.RunError, match="expected the workers to end after .* 02:59:50, .* the clock"):
+        document_level.working_seconds(WORKED.format("25 02:59:50,000", ended))
+
+
 def test_the_folder_of_the_source_stays_as_it_is(documents):
     folder = Path(documents[0]).parent
     before = sorted(folder.iterdir())
@@ -95,7 +116,7 @@ class Watched(staging.Stage):
     ran: list = field(default_factory=list)
 
     def run(self, argv, **options):
-        self.ran.append((argv, (options["env"] or {}).get("SIDE")))
+        self.ran.append((argv, options["env"]))
         return super().run(argv, **options)
 
 
@@ -104,12 +125,26 @@ def test_a_vllm_of_its_own_has_a_port_of_its_own(documents):
     stage = Watched(STAGE.environment)
     for _run in range(2):
         document_level.run(stage, documents, workers=1, server="", model="", env=env(), timeout=60)
-    ports = [argv[argv.index("--port") + 1] for argv, _side in stage.ran]
+    ports = [argv[argv.index("--port") + 1] for argv, _env in stage.ran]
     assert "30024" not in ports and ports[0] != ports[1]
     with socket.socket() as listener:
         listener.bind(("", int(ports[0])))
     document_level.run(stage, documents, workers=1, server="http://h/v1", model="m", env=env(), timeout=60)
     assert "--port" not in stage.ran[-1][0]
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_the_pipeline_is_asked_for_what_is_measured(documents, workers):
+    """Each document is an item of work, or there is none for a second worker; its clock knows no summer time."""
+    stage = Watched(STAGE.environment)
+    document_level.run(stage, documents, workers=workers, server="http://h/v1", model="m", env=env(), timeout=60)
+    ((argv, variables),) = stage.ran
+    assert argv == [
+        *[stage.python, "-m", "olmocr.pipeline", "workspace", "--markdown", "--workers", str(workers)],
+        *["--pages_per_group", "1", "--max_page_retries", "3", "--server", "http://h/v1", "--model", "m"],
+        *["--pdfs", "pdfs/1-digital-0.pdf", "pdfs/2-digital-1.pdf"],
+    ]
+    assert variables["TZ"] == "UTC"
 
 
 def test_each_set_begins_with_a_run_of_either_side_that_does_not_count(documents):
@@ -119,7 +154,7 @@ def test_each_set_begins_with_a_run_of_either_side_that_does_not_count(documents
     entries, _about = document_level.measure(sides, {"mine": documents, "yours": documents}, options)
     assert [len(entry["pairs"]) for entry in entries] == [3, 3, 3, 3]
     there, back = ["baseline", "candidate"], ["candidate", "baseline"]
-    assert [side for _argv, side in stage.ran] == 2 * [*there, *2 * [*there, *back, *there]]
+    assert [variables["SIDE"] for _argv, variables in stage.ran] == 2 * [*there, *2 * [*there, *back, *there]]
 
 
 RECORDED = Path(__file__).parent / "fixtures/recorded"
