@@ -66,10 +66,11 @@ def show(data: dict[str, Any], console: Console) -> None:
 
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1b1f24; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1b1f24;
+  overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0 2rem; }
 th, td { text-align: left; padding: .3rem .7rem; border-bottom: 1px solid #d8dee4; vertical-align: top; }
-td { overflow-wrap: break-word; }
+th { overflow-wrap: normal; } td:first-child { min-width: 9rem; }
 #hosts th, #hosts td:not(:last-child) { white-space: nowrap; } #hosts td:last-child { min-width: 20rem; }
 .wide { overflow-x: auto; } #hosts th { cursor: pointer; } #hosts th::after { content: " \\2195"; opacity: .5; }
 #hosts th[aria-sort=ascending]::after { content: " \\2191"; }

@@ -9,12 +9,14 @@ not run) reports what the browser laid out. Screenshots land in tests/browser/sc
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,8 +28,14 @@ import test_report  # noqa: E402
 from ocrfleet import report as fleet_report  # noqa: E402
 
 WIDTHS = {"phone": 390, "desktop": 1280}
+# Nothing in it is a place to break a line.
+TOKEN = "_ZN5torch3jit17parseSchemaOrNameERKSs" * 2 + hashlib.sha256(b"").hexdigest()
+# Words of the role's and the rollout's own.
+FIXED = ("result", "status", "state", "verdict")
 PROBE = """{
+const cut = (element) => getComputedStyle(element).overflowX === "hidden" && element.scrollWidth > element.clientWidth;
 const seen = {width: innerWidth, content: document.documentElement.scrollWidth, text: document.body.innerText,
+  cut: [...document.querySelectorAll("body *")].filter(cut).map((element) => element.innerText.slice(0, 80)),
   plots: [...document.querySelectorAll("svg")].map((svg) => svg.getBoundingClientRect().width)};
 const table = document.getElementById("hosts");
 if (table) {
@@ -81,6 +89,15 @@ def browse(page: str, name: str, width: str, folder: Path) -> dict:
     return json.loads(html.unescape(found[1]))
 
 
+def with_tokens(value: Any) -> Any:
+    """The same with a long token behind each text that a host can say."""
+    if isinstance(value, dict):
+        return {key: item if key in FIXED else with_tokens(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_tokens(item) for item in value]
+    return f"{value} {TOKEN}" if isinstance(value, str) else value
+
+
 def fleet(hosts: int) -> dict:
     states = ["converted"] * (hosts - 2) + ["failed", "unreachable"]
     return {
@@ -130,6 +147,32 @@ def test_a_hosts_page(host_page, width, tmp_path):
     assert [250 < plot <= seen["width"] for plot in seen["plots"]] == [True, True]
     assert "this host has no NVIDIA GPU" in seen["text"]
     assert ("expected 0.3.2" in seen["text"]) == (name == "failure")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_long_tokens_are_broken_and_nothing_is_cut_off(width, tmp_path):
+    evidence = with_tokens(json.loads(json.dumps(test_report.EVIDENCE)))
+    for table in ("versions", "environment", "timings"):
+        evidence[table] = {f"{name}{TOKEN}": value for name, value in evidence[table].items()}
+    del evidence["benchmark"]["documents"]["stand_in"]
+    evidence["benchmark"]["documents"]["note"] = TOKEN
+    test_report.report(tmp_path, evidence)
+    page = (tmp_path / "control/localhost/report.html").read_text(encoding="utf-8")
+    seen = browse(page, "tokens", width, tmp_path)
+    assert seen["text"].count(TOKEN) > 50
+    assert seen["content"] <= seen["width"], "the page scrolls sideways"
+    assert seen["cut"] == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_long_tokens_on_the_page_of_a_fleet(width, tmp_path):
+    data = fleet(4)
+    for key in ("note", "hosts", "checks"):
+        data[key] = with_tokens(data[key])
+    seen = browse(fleet_report.page(data), "fleet-tokens", width, tmp_path)
+    assert seen["text"].count(TOKEN) > 5
+    assert seen["content"] <= seen["width"], "the page scrolls sideways"
+    assert seen["cut"] == []
 
 
 @pytest.mark.parametrize("width", WIDTHS)
