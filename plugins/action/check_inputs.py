@@ -20,6 +20,7 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import report_folder
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
@@ -174,6 +175,10 @@ class ActionModule(ActionBase):
             for told in (wrong_values(values, specs), wrong_releases(values), idle_values(values), idle_gates(values))
             for sentence in told
         ]
+        try:
+            report_folder.name(str(task_vars.get("inventory_hostname", "")))
+        except report_folder.FolderError as error:
+            problems.append(str(error))
         uv_source = self._task.args.get("uv_source")
         if uv_source and not os.access(os.path.expanduser(uv_source), os.X_OK):
             problems.append(

@@ -5,13 +5,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import stat
 from collections.abc import Callable, Mapping
 
 
 class FolderError(Exception):
     """The files cannot be there; the text says why."""
+
+
+def name(host: str) -> str:
+    """The folder of a host among those of other hosts. Raises FolderError.
+
+    A name that has to be changed for it gets a hash, or `vm:a` and `vm_a` would write over each other. The driver
+    `ocrfleet` looks for reports by the same rule.
+    """
+    if host in (".", ".."):
+        raise FolderError(
+            f"expected a host's name that a folder can have, found {host!r}; name the host otherwise in the inventory, "
+            "and keep its address in ansible_host"
+        )
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", host)
+    return plain if plain == host else f"{plain}-{hashlib.sha256(host.encode('utf-8')).hexdigest()[:8]}"
 
 
 def _read(path: str) -> str | None:

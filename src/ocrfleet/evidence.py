@@ -10,6 +10,7 @@ node, so nothing goes there but texts of a form that holds no template.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import re
 import time
@@ -30,11 +31,21 @@ _LOCK_LINE = re.compile(
 _LINE_LENGTH = 2000
 
 
+def folder(reports: Path, host: str) -> Path | None:
+    """Where the role report writes a host's report (its module_utils/report_folder.py), None where it refuses to."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", host)
+    if host in (".", ".."):
+        return None
+    return reports / (plain if plain == host else f"{plain}-{hashlib.sha256(host.encode('utf-8')).hexdigest()[:8]}")
+
+
 def read(reports: Path, host: str) -> Evidence:
-    """A host's evidence below `reports`, or {}. The folder's name is made as the role report makes it."""
-    file = reports / re.sub(r"[^A-Za-z0-9_.-]", "_", host) / "evidence.json"
+    """A host's evidence below `reports`, or {}."""
+    place = folder(reports, host)
+    if place is None:
+        return {}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads((place / "evidence.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) and found.get("host") == host and _has_form(found) else {}

@@ -20,6 +20,7 @@ import jsonschema
 import pytest
 from ansible_collections.ocrfleet.gpu_stack.plugins.filter.evidence import evidence
 from ansible_collections.ocrfleet.gpu_stack.plugins.filter.junit import junit
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import report_folder
 
 ROOT = Path(__file__).parents[2]
 EVIDENCE = json.loads((ROOT / "tests/unit/fixtures/report_evidence.json").read_text(encoding="utf-8"))
@@ -311,6 +312,32 @@ def test_junit_escapes_what_xml_cannot_hold() -> None:
     text = junit({"host": "a\x00<", "checks": [], "failure": hostile})
     read = ElementTree.fromstring(text.encode("utf-8"))  # noqa: S314
     assert [failure.get("message") for failure in read.iter("failure")] == [" [31m&    \U0001f600"]
+
+
+def test_no_two_hosts_share_a_folder_and_none_leaves_it() -> None:
+    names = ["vm_a", "vm:a", "vm/a", "vm a", "VM_a", "..a", "..:"]
+    folders = [report_folder.name(name) for name in names]
+    assert folders[0] == "vm_a" and folders[5] == "..a", "a name that is one stays as it is"
+    assert len(set(folders)) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+", folder) and folder not in (".", "..") for folder in folders)
+    for name in (".", ".."):
+        with pytest.raises(report_folder.FolderError, match="expected a host's name"):
+            report_folder.name(name)
+
+
+def test_a_host_whose_reports_would_lie_outside_is_refused_before_anything_is_touched(tmp_path: Path) -> None:
+    roles = [{"name": "ocrfleet.gpu_stack.report", "vars": {"__report_evidence": EVIDENCE}}]
+    (tmp_path / "play.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "roles": roles}]))
+    variables = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    hosts = {name: {**variables, "report_dir": f"{tmp_path}/reports"} for name in ("..", "vm:a", "vm_a")}
+    for number, name in enumerate(hosts):
+        hosts[name]["stack_root"] = f"{tmp_path}/host-{number}"
+    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts}}))
+    code, said = ad_hoc.play(tmp_path, "-i", tmp_path / "hosts.json", tmp_path / "play.yml")
+    assert code == 2
+    assert "expected a host's name that a folder can have, found '..'" in said
+    assert not (tmp_path / "evidence.json").exists()
+    assert len(list((tmp_path / "reports").glob("vm_a*/evidence.json"))) == 2
 
 
 def test_where_the_report_cannot_be_written_is_told(tmp_path: Path) -> None:

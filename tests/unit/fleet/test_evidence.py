@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import report_folder
 
 from ocrfleet import evidence
 
@@ -71,6 +72,23 @@ def test_a_baseline_is_a_name(text: object, expected: bool) -> None:
     ],
 )
 def test_evidence_without_the_form_is_none(tmp_path: Path, told: dict[str, Any], believed: bool) -> None:
-    (tmp_path / "h_1").mkdir()
-    (tmp_path / "h_1/evidence.json").write_text(json.dumps({"host": "h:1", "result": "verified", **told}))
+    folder = tmp_path / report_folder.name("h:1")
+    folder.mkdir()
+    (folder / "evidence.json").write_text(json.dumps({"host": "h:1", "result": "verified", **told}))
     assert bool(evidence.read(tmp_path, "h:1")) is believed
+
+
+@pytest.mark.parametrize("host", ["gpu-01.example", "h:1", "h_1", "fe80::1%eth0", "größe", "a/../b", "...", "-x"])
+def test_a_report_is_looked_for_where_the_role_writes_it(tmp_path: Path, host: str) -> None:
+    folder = tmp_path / "reports" / report_folder.name(host)
+    folder.mkdir(parents=True)
+    (folder / "evidence.json").write_text(json.dumps({"host": host}))
+    assert evidence.read(tmp_path / "reports", host)
+
+
+@pytest.mark.parametrize("host", [".", ".."])
+def test_nothing_is_read_outside_of_the_reports(tmp_path: Path, host: str) -> None:
+    (tmp_path / "reports").mkdir()
+    for place in (tmp_path, tmp_path / "reports"):
+        (place / "evidence.json").write_text(json.dumps({"host": host}))
+    assert evidence.read(tmp_path / "reports", host) == {}
