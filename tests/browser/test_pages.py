@@ -35,6 +35,7 @@ FIXED = ("result", "status", "state", "verdict")
 PROBE = """{
 const cut = (element) => getComputedStyle(element).overflowX === "hidden" && element.scrollWidth > element.clientWidth;
 const seen = {width: innerWidth, content: document.documentElement.scrollWidth, text: document.body.innerText,
+  sideways: [...document.querySelectorAll(".wide")].filter((box) => box.scrollWidth > box.clientWidth).length,
   cut: [...document.querySelectorAll("body *")].filter(cut).map((element) => element.innerText.slice(0, 80)),
   plots: [...document.querySelectorAll("svg")].map((svg) => svg.getBoundingClientRect().width)};
 const table = document.getElementById("hosts");
@@ -53,7 +54,7 @@ if (table) {
   const name = document.createRange();
   seen.lines = Math.max(...visible().map((row) => {
     name.selectNodeContents(row.cells[0]);
-    return name.getClientRects().length;
+    return new Set([...name.getClientRects()].map((box) => Math.round(box.top))).size;
   }));
 }
 parent.postMessage(JSON.stringify(seen), "*");
@@ -119,11 +120,22 @@ def fleet(hosts: int) -> dict:
                 "message": f"FlashInfer imports: {'expected 0.3.1; ' * 20}" if states[number] == "failed" else "",
                 "figures": "",
                 "drained": states[number] == "failed",
+                "measured": "documents: 9 no difference found; mean speed-up 1.01",
+                "report": f"runs/1/reports/ocr-gpu-{number:02}.example/report.html"
+                if states[number] == "converted"
+                else None,
                 "evidence": {"versions": {"torch": "2.8.0+cu128", "flashinfer": "0.3.1"}},
             }
             for number in range(hosts)
         ],
-        "checks": [{"title": "PyTorch is still 2.8.0+cu128", "passed": hosts - 1, "not_run": 1}],
+        "checks": [
+            {
+                "title": "A test PDF goes through the pipeline",
+                "passed": hosts - 1,
+                "not_run": 1,
+                "reasons": [{"status": "not_run", "reason": "this host has no NVIDIA GPU", "hosts": 1}],
+            }
+        ],
     }
 
 
@@ -176,13 +188,17 @@ def test_long_tokens_on_the_page_of_a_fleet(width, tmp_path):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_page_of_a_fleet_of_thirty(width, tmp_path):
-    seen = browse(fleet_report.page(fleet(30)), "fleet", width, tmp_path)
+@pytest.mark.parametrize("hosts", [30, 300])
+def test_the_page_of_a_fleet(hosts, width, tmp_path):
+    seen = browse(fleet_report.page(fleet(hosts)), f"fleet-{hosts}", width, tmp_path)
     assert seen["content"] <= seen["width"], "the page scrolls sideways"
-    assert seen["rows"] == 30
+    assert width == "desktop" or seen["sideways"] == 0, "a table scrolls sideways on a phone"
+    assert seen["rows"] == hosts
     assert seen["first"] == ["failed", "unreachable"], "who needs somebody comes first"
     assert seen["lines"] == 1, "the name of a host is broken over lines"
     assert seen["fastest"] == "45 s"
-    assert seen["filtered"] == ["ocr-gpu-28.example"]
-    assert seen["counted"] == "1 of 30 hosts"
-    assert (seen["up"], seen["down"]) == ("ocr-gpu-00.example", "ocr-gpu-29.example")
+    assert seen["filtered"] == [f"ocr-gpu-{hosts - 2:02}.example"]
+    assert seen["counted"] == f"1 of {hosts} hosts"
+    assert (seen["up"], seen["down"]) == ("ocr-gpu-00.example", f"ocr-gpu-{hosts - 1:02}.example")
+    assert "not run: this host has no NVIDIA GPU (1)" in seen["text"]
+    assert seen["text"].count("documents: 9 no difference found") == hosts

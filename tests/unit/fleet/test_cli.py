@@ -106,6 +106,52 @@ def test_the_report_of_thirty_hosts(ocrfleet: Any, folder: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+def not_run(reason: str) -> dict[str, str]:
+    return {"title": "CUDA is available", "status": "not_run", "reason": reason}
+
+
+def test_the_report_tells_why_checks_were_not_run_and_what_was_measured(ocrfleet: Any, folder: Path) -> None:
+    state = Store(folder).open(None)
+    level = {"status": "measured", "comparisons": [{"verdict": "faster", "speedup": 1.25}]}
+    tells = {
+        "ocr-gpu-01": {"checks": [not_run("no <b>GPU</b>")], "benchmark": {"documents": level}},
+        "ocr-gpu-02": {"checks": [not_run("no <b>GPU</b>")]},
+        "ocr-gpu-03": {"checks": [not_run("no driver")]},
+        "ocr-gpu-04": {"checks": [{"title": "CUDA is available", "status": "failed", "reason": "no device"}]},
+        "ocr-gpu-05": {"checks": [{"title": "CUDA is available", "status": "passed", "reason": ""}]},
+    }
+    for name, told in tells.items():
+        state.end([(name, "converted", "", {**state.evidence(name), **told}, "")])
+    run = next(host.run for host in state.hosts() if host.name == "ocr-gpu-01")
+    reports = state.folder / "runs" / run / "reports/ocr-gpu-01"
+    reports.mkdir(parents=True)
+    (reports / "report.html").touch()
+    _, said, _ = ocrfleet("report")
+    assert re.search(
+        r"CUDA is available +3 not run, 1 failed, 1 passed; failed: no device \(1\); not run: no <b>", said
+    )
+    data = json.loads((state.folder / "fleet.json").read_text())
+    assert data["checks"] == [
+        {
+            "title": "CUDA is available",
+            "not_run": 3,
+            "failed": 1,
+            "passed": 1,
+            "reasons": [
+                {"status": "failed", "reason": "no device", "hosts": 1},
+                {"status": "not_run", "reason": "no <b>GPU</b>", "hosts": 2},
+            ],
+        }
+    ]
+    own = f"runs/{run}/reports/ocr-gpu-01/report.html"
+    assert [host["report"] for host in data["hosts"][:2]] == [own, None]
+    assert data["hosts"][0]["measured"] == "documents: 1 faster; mean speed-up 1.25"
+    page = (state.folder / "fleet.html").read_text()
+    assert "not run: no &lt;b&gt;GPU&lt;/b&gt; (2)" in page
+    assert f'<a href="{own}">ocr-gpu-01</a>' in page and page.count("<a ") == 1
+    assert page.count("documents: 1 faster; mean speed-up 1.25") == 1
+
+
 def test_status_as_json_and_as_a_table(ocrfleet: Any) -> None:
     _, said, _ = ocrfleet("status", "--output", "json")
     data = json.loads(said)
