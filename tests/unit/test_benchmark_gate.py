@@ -63,6 +63,21 @@ FEW = {"name": "scanned, 1 worker", "status": "measured", "pairs": 2, "speedup":
         ({"documents": level(entry(1.2, 1.3), server="http://ocr/v1")}, 1.05, 1, ["sent to http://ocr/v1"]),
         ({"documents": level(entry(1.2, 1.3), stand_in="a fake"), "server": FAST}, 0, 0.02, ["sent to a fake"]),
         ({"documents": level(entry(1.2, 1.3), server="http://ocr/v1")}, 0, 1, []),
+        # A gain in which FlashInfer had no part is none of its own; that it cost nothing can be told all the same.
+        (
+            {"documents": level(entry(1.2, 1.3), note="both sides used PyTorch")},
+            1.05,
+            1,
+            ["found .* used PyTorch; leave"],
+        ),
+        ({"documents": level(entry(1.2, 1.3), note="both sides used PyTorch")}, 0, 0.02, []),
+        (
+            {"documents": level(entry(0.9, 1.3), note="both sides used PyTorch")},
+            1.05,
+            0.02,
+            ["used PyTorch", "by 10.0%"],
+        ),
+        ({"documents": level(entry(1.2, 1.3), note="")}, 1.05, 1, []),
     ],
 )
 def test_the_gate(levels, min_speedup, max_slowdown, told):
