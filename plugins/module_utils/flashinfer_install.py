@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import glob
 import json
-import mmap
 import os
 import platform
 import re
@@ -25,6 +24,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     distributions,
     machine,
     placed_kernels,
+    shared_objects,
     torch_values,
 )
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Distribution
@@ -339,7 +339,7 @@ def is_packed(modules: list[dict]) -> bool:
 _FOREIGN = {
     placed_kernels.UNLISTED: "which the manifest of no placed pack lists with this checksum",
     placed_kernels.MISMATCHED: "which a pack brought that was built for another FlashInfer, PyTorch, CUDA, Python, "
-    f"machine or GPU ({placed_kernels.MANIFEST} beside them says for which)",
+    f"machine or GPU, or for newer system libraries ({placed_kernels.MANIFEST} beside them says for which)",
 }
 
 
@@ -370,7 +370,10 @@ def digits(architecture: str) -> str:
 
 
 def installed_for(tree: str, installed: Mapping[str, Distribution], capability: str) -> dict[str, str]:
-    """What a pack must have been built for here, by the keys of its manifest, from files; "" where it is not known."""
+    """What a pack must have been built for here, by the keys of its manifest, from files; "" where it is not known.
+
+    With it what the host has for its modules, see `shared_objects.offered`.
+    """
     own, torch = installed.get("flashinfer-python"), installed.get("torch")
     return {
         "flashinfer": own.version if own else "",
@@ -379,6 +382,7 @@ def installed_for(tree: str, installed: Mapping[str, Distribution], capability: 
         "python": python_tag(tree),
         "architecture": digits(capability),
         "machine": platform.machine(),
+        **shared_objects.offered(tree),
     }
 
 
@@ -443,16 +447,6 @@ def caches(variables: Mapping[str, str]) -> list[dict]:
     ]
 
 
-def linked_cudart(path: str) -> str:
-    """The CUDA major version of the runtime library that a shared object asks for, "" where it asks for none."""
-    try:
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            match = re.search(rb"libcudart\.so\.(\d+)", content)
-            return match[1].decode() if match else ""
-    except (OSError, ValueError):  # an empty file cannot be mapped
-        return ""
-
-
 def compiled_modules(cache: str, package: str, here: Mapping[str, str]) -> list[dict]:
     """The compiled kernels of the cache and of the package, by name; see `placed_kernels` for the origin of the latter.
 
@@ -489,7 +483,7 @@ def _module(name: str, origin: str, path: str, flashinfer: str = "", architectur
         "path": path,
         "flashinfer": flashinfer,
         "architecture": architecture,
-        "cudart": linked_cudart(path),
+        "cudart": shared_objects.linked_cudart(path),
     }
 
 

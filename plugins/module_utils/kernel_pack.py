@@ -18,16 +18,22 @@ import re
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import placed_kernels, ssh_signature
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    placed_kernels,
+    shared_objects,
+    ssh_signature,
+)
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.commands import Result
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.flashinfer_install import linked_cudart, release
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.flashinfer_install import release
 
 MANIFEST = "manifest.json"
 FORMAT = 1
 # What a pack is signed for, so that a signature of something else by the same key does not count.
 NAMESPACE = "ocrfleet-kernel-pack"
-# What a pack's modules were built for; all of it must be the same where they are loaded.
+# What a pack's modules were built for; all of it must be the same where they are loaded. What they need of the system's
+# libraries must be there, or less than what is.
 KEYS = ("flashinfer", "torch", "cuda", "python", "architecture", "machine")
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 _AGAIN = "build the pack anew, or bring one that is whole"
@@ -37,8 +43,13 @@ class Refused(Exception):
     """A pack that must not be used here, with the reason."""
 
 
-def kind(probe: Mapping[str, str], python: str, architecture: str, machine: str) -> dict[str, str]:
-    """What a pack is bound to. `probe` has `flashinfer`, `torch` and `torch_cuda` as they import."""
+def kind(
+    probe: Mapping[str, str], python: str, architecture: str, machine: str, libraries: Mapping[str, str]
+) -> dict[str, str]:
+    """What a pack is bound to. `probe` has `flashinfer`, `torch` and `torch_cuda` as they import.
+
+    `libraries` are of `shared_objects.offered`.
+    """
     return {
         "flashinfer": probe["flashinfer"],
         "torch": probe["torch"],
@@ -46,6 +57,7 @@ def kind(probe: Mapping[str, str], python: str, architecture: str, machine: str)
         "python": python,
         "architecture": architecture,
         "machine": machine,
+        **libraries,
     }
 
 
@@ -89,10 +101,14 @@ def compiled_names(said: str) -> list[str]:
 
 
 def file_name(bound_to: Mapping[str, str]) -> str:
-    """What the pack of one kind of host is called wherever packs are kept."""
+    """What the pack of one kind of host is called wherever packs are kept.
+
+    A distribution's compiler makes modules for its libraries, so each distribution has a pack of its own.
+    """
     return (
         f"flashinfer-{bound_to['flashinfer']}-torch-{bound_to['torch']}-{bound_to['python']}-"
-        f"sm{bound_to['architecture']}-{bound_to['machine']}.tar.xz"
+        f"sm{bound_to['architecture']}-{bound_to['machine']}-"
+        f"glibc{bound_to['GLIBC']}-glibcxx{bound_to['GLIBCXX']}.tar.xz"
     )
 
 
@@ -111,17 +127,23 @@ def manifest(modules: Mapping[str, bytes], bound_to: Mapping[str, str], nvcc: st
         "format": FORMAT,
         "nvcc": nvcc,
         **{key: bound_to[key] for key in KEYS},
+        "needs": needs(modules),
         "modules": {
             name: {"sha256": sha256(content), "size": len(content)} for name, content in sorted(modules.items())
         },
     }
 
 
+def needs(modules: Mapping[str, bytes]) -> dict[str, str]:
+    """The highest versions of the system's symbols that any of the modules needs, by family."""
+    return shared_objects.symbol_versions(b"\0".join(modules.values()))
+
+
 def collect(paths: Mapping[str, str], bound_to: Mapping[str, str]) -> dict[str, bytes]:
-    """Read the compiled modules, by name. A module that another CUDA's compiler made is refused."""
+    """Read the compiled modules, by name. One of another CUDA's compiler, or that does not load here, is refused."""
     modules = {}
     for name, path in sorted(paths.items()):
-        wanted, found = bound_to["cuda"].split(".")[0], linked_cudart(path)
+        wanted, found = bound_to["cuda"].split(".")[0], shared_objects.linked_cudart(path)
         if found and found != wanted:
             raise Refused(
                 f"{name}: expected a module for CUDA {bound_to['cuda']}, found one that loads libcudart.so.{found}; "
@@ -129,6 +151,12 @@ def collect(paths: Mapping[str, str], bound_to: Mapping[str, str]) -> dict[str, 
             )
         with open(path, "rb") as file:
             modules[name] = file.read()
+        lacks = shared_objects.lacking(needs({name: modules[name]}), bound_to)
+        if lacks:
+            raise Refused(
+                f"{name}: {'; '.join(lacks)}: it would not load in the environment that it was compiled for; remove "
+                "the cache and compile with the distribution's own C++ compiler (CXX)"
+            )
     if not modules:
         raise Refused(
             f"expected compiled modules of FlashInfer {bound_to['flashinfer']} for {bound_to['architecture']} in the "
@@ -169,6 +197,8 @@ def unpack(path: str, packed: bytes) -> tuple[dict, dict[str, bytes]]:
         if module is None or found != entry["sha256"]:
             raise Refused(f"{path}: expected {name} with the checksum {entry['sha256']}, found {found}; {_AGAIN}")
         result[name] = module
+    # Of the modules themselves: packs of before do not say it, and what another one says is a claim.
+    listed["needs"] = needs(result)
     if files:
         raise Refused(
             f"{path}: expected the modules of its manifest alone, found also {', '.join(sorted(files))}; {_AGAIN}"
@@ -197,11 +227,12 @@ def _read_manifest(path: str, text: bytes | None) -> dict:
     return listed
 
 
-def mismatches(listed: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """Where a pack was built for something else than what is here."""
-    return [
+def mismatches(listed: Mapping[str, Any], here: Mapping[str, str]) -> list[str]:
+    """Where a pack was built for something else than what is here, or needs newer libraries than there are."""
+    other = [
         f"{key}: expected {here[key]}, the pack has {listed.get(key)}" for key in KEYS if listed.get(key) != here[key]
     ]
+    return other + placed_kernels.lacking(listed, here)
 
 
 @dataclass(frozen=True)

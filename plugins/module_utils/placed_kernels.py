@@ -18,7 +18,11 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import digests, tree_file
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    digests,
+    shared_objects,
+    tree_file,
+)
 
 MANIFEST = "ocrfleet-pack.json"
 # Where a module came from: a pack that is placed, such a pack for something else than is here, the wheel of
@@ -75,9 +79,17 @@ def fits(listed: Mapping[str, Any], here: Mapping[str, str]) -> bool:
 
     0.0.0 is what a FlashInfer that was built from a plain source tree calls itself, whatever its metadata says.
     """
-    both = [(str(listed.get(key, "")), value) for key, value in here.items() if value]
+    equal = {key: value for key, value in here.items() if value and key not in shared_objects.FAMILIES}
+    both = [(str(listed.get(key, "")), value) for key, value in equal.items()]
     public = [[text.split("+", maxsplit=1)[0] for text in pair] for pair in both]
-    return all(built_for == found or built_for == "0.0.0" for built_for, found in public)
+    same = all(built_for == found or built_for == "0.0.0" for built_for, found in public)
+    return same and not lacking(listed, here)
+
+
+def lacking(listed: Mapping[str, Any], here: Mapping[str, str]) -> list[str]:
+    """What the modules of a pack need of the system that is newer than what is here. One of before does not say."""
+    needs = listed.get("needs")
+    return shared_objects.lacking(needs if isinstance(needs, dict) else {}, here)
 
 
 def origins(package: str, here: Mapping[str, str]) -> dict[str, str]:

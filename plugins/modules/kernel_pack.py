@@ -16,6 +16,8 @@ description:
   - Placed in an environment, the modules load without nvcc and ninja, in a fraction of a second.
   - A pack is bound to FlashInfer, PyTorch, CUDA, Python's binary interface, the GPU architecture and the machine type.
     FlashInfer itself checks none of that, so a pack for something else is refused with the reason.
+  - Its modules need the glibc and libstdc++ of the distribution that they were compiled on, or newer ones. A host whose
+    libraries are older refuses the pack, and the pack's name has those of its host, so each distribution gets its own.
   - With O(candidate) the modules are placed there, and O(environment) is left as it is.
 extends_documentation_fragment:
   - ocrfleet.gpu_stack.environment
@@ -117,7 +119,7 @@ name:
   description: The name of the pack's file that fits here.
   returned: success
   type: str
-  sample: flashinfer-0.6.13-torch-2.8.0+cu128-cp311-sm90-x86_64.tar.xz
+  sample: flashinfer-0.6.13-torch-2.8.0+cu128-cp311-sm90-x86_64-glibc2.36-glibcxx3.4.30.tar.xz
 can_compile:
   description: Whether a compiler for this PyTorch is here, so that a pack can be made.
   returned: O(state=named)
@@ -171,6 +173,7 @@ manifest:
   description:
     - What the pack is bound to, and the checksums of its C(modules).
     - C(nvcc) is the version of the compiler that was found where it was packed.
+    - C(needs) are the highest versions of glibc's and libstdc++'s symbols that its modules ask for.
   returned: O(state=packed) or O(state=placed)
   type: dict
   sample:
@@ -180,6 +183,7 @@ manifest:
     format: 1
     machine: x86_64
     nvcc: "12.8"
+    needs: {"GLIBC": "2.34", "GLIBCXX": "3.4.30", "CXXABI": "1.3.13"}
     modules:
       sampling: {"sha256": "0263829989b6fd954f72baaf2fc64bc2e2f01d692d4de72986ea808f6e99813f", "size": 1048576}
     python: cp311
@@ -233,6 +237,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     kernel_pack,
     placed_kernels,
     programs,
+    shared_objects,
     ssh_signature,
     staging,
     tree_file,
@@ -469,7 +474,13 @@ def find_host(module: AnsibleModule, scratch: str) -> Host:
             + (repr(options["architecture"]) if options["architecture"] else "neither")
             + "; name the architecture of the hosts that the pack is for (nvidia-smi --query-gpu=compute_cap)"
         )
-    bound_to = kernel_pack.kind(probe, flashinfer_install.python_tag(stage.tree), architecture, platform.machine())
+    bound_to = kernel_pack.kind(
+        probe,
+        flashinfer_install.python_tag(stage.tree),
+        architecture,
+        platform.machine(),
+        shared_objects.offered(stage.tree),
+    )
     return Host(
         stage,
         distributions.installed(stage.tree),

@@ -18,6 +18,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     flashinfer_install,
     kernel_pack,
     placed_kernels,
+    shared_objects,
     ssh_signature,
     staging,
     tree_file,
@@ -32,8 +33,17 @@ HERE = {
     "python": "cp311",
     "architecture": "90",
     "machine": "x86_64",
+    "GLIBC": "2.35",
+    "GLIBCXX": "3.4.30",
+    "CXXABI": "1.3.13",
 }
-MODULES = {"sampling": b"\x7fELF libcudart.so.12\0", "page": b"\x7fELF"}
+MODULES = {"sampling": b"\x7fELF libcudart.so.12\0GLIBC_2.34\0GLIBCXX_3.4.30\0", "page": b"\x7fELF GLIBC_2.2.5\0"}
+# As on Ubuntu 24.04, for all of whose modules that is so.
+NEWER = {**MODULES, "page": b"\x7fELF GLIBC_2.38\0GLIBCXX_3.4.32\0CXXABI_1.3.13\0"}
+LACKING = [
+    "GLIBC: expected at most 2.35, which is here, found a module that needs 2.38",
+    "GLIBCXX: expected at most 3.4.30, which is here, found a module that needs 3.4.32",
+]
 
 
 AOT = "flashinfer/data/aot"
@@ -217,6 +227,73 @@ def test_kernels_of_flashinfers_own_wheel_are_told_and_left_alone(tmp_path: Path
     ):
         place(tmp_path)
     assert (tmp_path / AOT / "norm" / "norm.so").exists()
+
+
+def test_hosts_of_another_glibc_or_libstdcxx_have_a_pack_of_another_name() -> None:
+    """The store keeps one for each name: what one distribution's compiler made does not load on an older one."""
+    name = kernel_pack.file_name(HERE)
+    assert name == "flashinfer-0.6.13-torch-2.8.0+cu128-cp311-sm90-x86_64-glibc2.35-glibcxx3.4.30.tar.xz"
+    assert kernel_pack.file_name({**HERE, "GLIBC": "2.39"}) != name
+    assert kernel_pack.file_name({**HERE, "GLIBCXX": "3.4.33"}) != name
+
+
+def test_a_pack_that_needs_newer_libraries_than_the_hosts_does_not_fit() -> None:
+    """The loader would say so at the first call, as an import error."""
+    listed, _modules = kernel_pack.unpack("pack", packed(NEWER))
+    assert listed["needs"] == {"GLIBC": "2.38", "GLIBCXX": "3.4.32", "CXXABI": "1.3.13"}
+    assert kernel_pack.mismatches(listed, HERE) == LACKING
+    assert kernel_pack.mismatches(listed, {**HERE, "GLIBC": "2.39", "GLIBCXX": "3.4.33"}) == []
+    listed, _modules = kernel_pack.unpack("pack", packed(MODULES))
+    assert kernel_pack.mismatches(listed, {**HERE, "GLIBC": "2.34"}) == []
+
+
+@pytest.mark.parametrize("claim", [None, {}, [], {"GLIBC": "2.17"}, {"GLIBC": 2}])
+def test_what_a_pack_needs_is_read_from_its_modules(claim: object) -> None:
+    """Packs of before have no such entry in their manifest, and another's is a claim."""
+    manifest = {**kernel_pack.manifest(NEWER, HERE), "needs": claim}
+    if claim is None:
+        del manifest["needs"]
+    listed, _modules = kernel_pack.unpack("pack", kernel_pack.pack(NEWER, manifest))
+    assert kernel_pack.mismatches(listed, HERE) == LACKING
+
+
+@pytest.mark.parametrize(
+    ("needs", "origin"),
+    [
+        ({"GLIBC": "2.34"}, "pack"),
+        ({"GLIBC": "2.38"}, "mismatched"),
+        ({"GLIBCXX": "3.4.32"}, "mismatched"),
+        (None, "pack"),  # placed by a release that did not write it down
+        ([], "pack"),
+        ({"GLIBC": 2}, "pack"),
+    ],
+)
+def test_a_placed_pack_is_held_against_the_hosts_libraries(tmp_path: Path, needs: object, origin: str) -> None:
+    """An environment may have been copied to a host of another distribution."""
+    package = place(tmp_path)
+    beside = tmp_path / AOT / "ocrfleet-pack.json"
+    beside.write_text(json.dumps({**json.loads(beside.read_text()), "needs": needs}))
+    assert set(placed_kernels.origins(package, HERE).values()) == {origin}
+    assert kernel_pack.is_placed(package, HERE) is (origin == "pack")
+    assert bool(kernel_pack.objection(package, HERE, [])) is (origin == "mismatched")
+    if origin == "mismatched":
+        said = flashinfer_install.foreign(flashinfer_install.compiled_modules("/nonexistent", package, HERE))
+        assert "or for newer system libraries" in said
+
+
+def test_the_libraries_here_are_known_without_an_import(tmp_path: Path) -> None:
+    here = flashinfer_install.installed_for(str(tmp_path), {}, "9.0")
+    assert {family: here[family] for family in shared_objects.FAMILIES} == shared_objects.offered(str(tmp_path))
+
+
+def test_what_would_not_load_where_it_was_compiled_is_not_packed(tmp_path: Path) -> None:
+    """It would take the place in the store of one that does, for every host of this kind."""
+    path = tmp_path / "page.so"
+    path.write_bytes(NEWER["page"])
+    with pytest.raises(
+        kernel_pack.Refused, match="page: GLIBC: expected at most 2.35, .*; GLIBCXX: .*; remove the cache"
+    ):
+        kernel_pack.collect({"page": str(path)}, HERE)
 
 
 @pytest.mark.parametrize("key", kernel_pack.KEYS)
