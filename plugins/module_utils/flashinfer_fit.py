@@ -13,6 +13,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     distributions,
     flashinfer_install,
     flashinfer_policy,
+    gpu_presence,
     nvidia,
     staging,
 )
@@ -29,7 +30,7 @@ def look(stage: staging.Stage, env: dict[str, str], timeout: float, scratch: str
     variables = {**os.environ, **started_with}
     gpu = nvidia.survey(timeout=min(timeout, 30))
     probe = flashinfer_install.probe(stage, scratch, timeout, started_with)
-    capability = probe["capability"] or (gpu.gpus[0].capability if gpu.gpus else "")
+    capability = probe["capability"] or gpu_presence.capability(gpu.gpus, variables)
     path = flashinfer_install.search_path(stage.tree, variables)
     home = flashinfer_install.cuda_home(variables, path)
     return {

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, nvidia
 
@@ -62,6 +62,18 @@ def first_visible(gpus: Sequence[nvidia.Gpu], visible: str | None) -> nvidia.Gpu
         (gpu for gpu in gpus if str(gpu.index) == wanted or (wanted[:4] == "GPU-" and gpu.uuid.startswith(wanted))),
         None,
     )
+
+
+def capability(gpus: Sequence[nvidia.Gpu], variables: Mapping[str, str]) -> str:
+    """The compute capability of the GPU that CUDA sees first with these variables; "" where that cannot be told.
+
+    CUDA counts the fastest GPU first and nvidia-smi by the bus, unless CUDA_DEVICE_ORDER says so too ("CUDA Environment
+    Variables" of the CUDA C++ Programming Guide). A UUID, and GPUs of one kind, are the same in any order.
+    """
+    visible = variables.get("CUDA_VISIBLE_DEVICES")
+    gpu = first_visible(gpus, visible)
+    counted_alike = variables.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" or len({gpu.capability for gpu in gpus}) == 1
+    return gpu.capability if gpu and (counted_alike or (visible or "").startswith("GPU-")) else ""
 
 
 def free_share(

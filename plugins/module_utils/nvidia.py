@@ -250,6 +250,11 @@ def preflight(
         kinds = sorted({gpu.capability for gpu in found.gpus})
         remarks.append(
             f"{len(found.gpus)} GPUs: the first visible one is used; choose by CUDA_VISIBLE_DEVICES"
-            + (f"; they are of different kinds ({', '.join(kinds)})" if len(kinds) > 1 else "")
+            + (
+                f"; they are of different kinds ({', '.join(kinds)}), of which CUDA counts the fastest first: name one "
+                "by its UUID, or set CUDA_DEVICE_ORDER=PCI_BUS_ID besides"
+                if len(kinds) > 1
+                else ""
+            )
         )
     return problems, remarks

@@ -41,7 +41,9 @@ options:
     type: path
   env:
     description:
-      - More variables. C(VLLM_ATTENTION_BACKEND=FLASHINFER) is refused with vllm 0.11.0, whose vision encoder breaks.
+      - More variables. C(CUDA_VISIBLE_DEVICES) among them says for which GPU is decided; where those of a host are of
+        different kinds name one by its UUID, or add C(CUDA_DEVICE_ORDER=PCI_BUS_ID); CUDA counts the fastest first.
+      - C(VLLM_ATTENTION_BACKEND=FLASHINFER) is refused with vllm 0.11.0, whose vision encoder breaks.
     type: dict
     default: {}
 attributes:
@@ -115,6 +117,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     activation,
     distributions,
     flashinfer_install,
+    gpu_presence,
     nvidia,
     staging,
     torch_values,
@@ -145,8 +148,9 @@ def main() -> None:
     packages, wrong = flashinfer_install.packages(installed)
     vllm = installed["vllm"].version if "vllm" in installed else ""
     own = installed.get("flashinfer-python")
+    more = {name: str(value) for name, value in options["env"].items()}
     gpus = nvidia.survey(timeout=30).gpus if own else []
-    capability = gpus[0].capability if gpus else ""
+    capability = gpu_presence.capability(gpus, {**os.environ, **more})
     # What is in the cache does not count: FlashInfer asks ninja about it.
     modules = (
         flashinfer_install.compiled_modules(
@@ -171,7 +175,7 @@ def main() -> None:
             compiler=activation.at_its_place(compiler, stage.tree, stage.environment),
             sampler=options["sampler"],
             cache=options["cache"] or "",
-            more={name: str(value) for name, value in options["env"].items()},
+            more=more,
         )
     except activation.Refused as refused:
         module.fail_json(msg=str(refused))

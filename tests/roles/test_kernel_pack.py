@@ -150,6 +150,28 @@ def test_one_host_of_a_wave_builds_and_the_others_get_its_pack(wave: Wave) -> No
     assert all(has_pack(wave, name) for name in wave.hosts)
 
 
+def test_the_pack_is_for_the_gpu_that_vllm_will_be_started_on(wave: Wave) -> None:
+    """Of a host with GPUs of two kinds. It is chosen, built, proven and placed before the start file is written.
+
+    The arithmetic of the stand-in is none, so what its smoke kernels say is put right on its way.
+    """
+    python = wave.folder / "kind-python"
+    kinder = 's|"status": "failed"|"status": "passed"|; s|"failed": true|"failed": false|'
+    python.write_text(f"#!/bin/sh\n'{sys.executable}' \"$@\" | sed -e '{kinder}'\n")
+    python.chmod(0o755)
+    second = {"CUDA_VISIBLE_DEVICES": "1"}
+    wave.add("one", activation_env=second, ansible_python_interpreter=str(python))
+    wave.add("two", activation_env=second)
+    found = wave.run()
+    assert not any("failed" in result for result in found.values()), found
+    assert ["-sm89-" in name for name in wave.packs()] == [True]
+    assert {result["placed"]["manifest"]["architecture"] for result in found.values()} == {"89"}
+    wave.hosts["two"]["activation_env"] = {}
+    assert wave.run("--check")["two"]["due"] is True, "the first GPU is another one"
+    assert "two would build flashinfer-0.6.13-torch-2.8.0+cu128" in " ".join(wave.said.split())
+    assert "-sm90-" in wave.said
+
+
 def test_a_builder_that_fails_is_named_by_those_who_waited(wave: Wave) -> None:
     wave.add("first", kernel_pack_architecture="9.0", fake_compile="fail")
     wave.add("second", kernel_pack_architecture="9.0")

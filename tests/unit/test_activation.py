@@ -11,9 +11,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ad_hoc
 import pytest
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import activation, tree_file
-from made_environment import make_environment
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    activation,
+    flashinfer_install,
+    kernel_pack,
+    tree_file,
+)
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import installed
+from made_environment import SITE, add_distribution, make_environment
 
 GOOD = {"cuda_home": "/usr/local/cuda-12.8", "nvcc_version": "12.8", "nvcc_problem": "", "missing": [], "mismatch": ""}
 WRONG = {**GOOD, "cuda_home": "/usr/local/cuda", "nvcc_version": "13.0", "mismatch": "nvcc 13.0 does not match"}
@@ -192,6 +199,30 @@ def test_no_link_of_the_environments_owner_leads_root_elsewhere(tmp_path):
     with pytest.raises(tree_file.Unsafe, match="found .*/env/etc, which is a link"):
         write(tree, decide())
     assert sorted(outside.rglob("*")) == [outside / "ocrfleet", secret]
+
+
+@pytest.mark.parametrize(("visible", "kernels"), [("0", "pack"), ("1", "nowhere")])
+def test_a_pack_counts_for_the_gpu_that_vllm_is_started_on(tmp_path, visible, kernels):
+    """On a host whose GPUs are of two kinds. nvidia-smi stands in, with what it said of two, the second as another."""
+    said = (Path(__file__).parent / "fixtures/recorded/nvidia-smi-query-two.txt").read_text().splitlines()
+    said[1] = said[1].replace(", 9.0,", ", 8.9,")
+    programs, tree = tmp_path / "programs", tmp_path / "env"
+    programs.mkdir()
+    (programs / "nvidia-smi").write_text("#!/bin/sh\ncat <<'END'\n" + "\n".join(said) + "\nEND\n")
+    (programs / "nvidia-smi").chmod(0o755)
+    make_environment(tree)
+    add_distribution(tree, "flashinfer_python", "0.6.13", {"flashinfer/__init__.py": ""})
+    package = str(tree / SITE / "flashinfer")
+    modules = {"sampling": b"\x7fELF"}
+    listed = kernel_pack.manifest(modules, flashinfer_install.installed_for(str(tree), installed(str(tree)), "9.0"))
+    kernel_pack.place(listed, modules, kernel_pack.to_place(listed, modules, package), package)
+    env = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": visible}
+    found = ad_hoc.run(
+        "activation",
+        {"environment": str(tree), "cuda_home": "/nonexistent", "env": env},
+        variables={"PATH": f"{programs}:{os.environ['PATH']}"},
+    )
+    assert (found["kernels"], found["sampler"]) == (kernels, "on" if kernels == "pack" else "off"), found["why"]
 
 
 def test_what_is_written_is_read_back(tmp_path):

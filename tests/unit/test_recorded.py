@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     commands,
     flashinfer_install,
+    gpu_presence,
     nvidia,
     show_config,
     vllm_log,
@@ -122,6 +124,51 @@ def test_nvidia_smi_that_gives_no_answer(name: str, rc: int, absent: str, proble
     assert (bool(found.absent), bool(found.problem)) == (bool(absent), bool(problem))
     assert absent in found.absent
     assert problem in found.problem
+
+
+def mixed() -> list[nvidia.Gpu]:
+    """The recorded host of two, its second GPU another one: no such host was to be had."""
+    first, second = nvidia.survey(smi("query-two")).gpus
+    return [first, dataclasses.replace(second, name="NVIDIA L4", capability="8.9")]
+
+
+FIRST, SECOND = "GPU-65d3ac1d-7eec-42ee-bce4-7a3c8fa5045b", "GPU-2d4ff39e-029c-613c-2f74-422192ee293a"
+BY_BUS = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "capability"),
+    [
+        (BY_BUS, "9.0"),
+        ({**BY_BUS, "CUDA_VISIBLE_DEVICES": "0"}, "9.0"),
+        ({**BY_BUS, "CUDA_VISIBLE_DEVICES": "1"}, "8.9"),
+        ({**BY_BUS, "CUDA_VISIBLE_DEVICES": "1,0"}, "8.9"),
+        ({"CUDA_VISIBLE_DEVICES": FIRST}, "9.0"),
+        ({"CUDA_VISIBLE_DEVICES": SECOND}, "8.9"),
+        ({"CUDA_VISIBLE_DEVICES": SECOND[:8]}, "8.9"),
+        # None that CUDA would see, or none that nvidia-smi's list of GPUs names.
+        ({"CUDA_VISIBLE_DEVICES": ""}, ""),
+        ({**BY_BUS, "CUDA_VISIBLE_DEVICES": "2"}, ""),
+        ({"CUDA_VISIBLE_DEVICES": "MIG-2d4ff39e-029c-613c-2f74-422192ee293a"}, ""),
+        # CUDA counts the fastest first, and nvidia-smi does not say which that is.
+        ({}, ""),
+        ({"CUDA_VISIBLE_DEVICES": "1"}, ""),
+        ({"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "FASTEST_FIRST"}, ""),
+    ],
+)
+def test_the_capability_is_that_of_the_gpu_that_cuda_sees_first(variables: dict[str, str], capability: str) -> None:
+    assert gpu_presence.capability(mixed(), variables) == capability
+    alike = nvidia.survey(smi("query-two")).gpus
+    none = variables.get("CUDA_VISIBLE_DEVICES") in ("", "2") or "MIG-" in str(variables)
+    assert gpu_presence.capability(alike, variables) == ("" if none else "9.0"), "GPUs of one kind"
+    assert gpu_presence.capability([], variables) == ""
+
+
+def test_gpus_of_different_kinds_are_to_be_told_apart_for_cuda() -> None:
+    found = dataclasses.replace(nvidia.survey(smi("query-two")), gpus=mixed())
+    _problems, remarks = nvidia.preflight(found, "13.0", TORCH)
+    assert len(remarks) == 1
+    assert "they are of different kinds (8.9, 9.0), of which CUDA counts the fastest first" in remarks[0]
 
 
 SAMPLER_ON = "Using FlashInfer for top-p & top-k sampling."
