@@ -141,9 +141,21 @@ def is_cached(model: str, variables: Mapping[str, str]) -> bool:
 
 
 def convert(
-    stage: Stage, folder: str, env: dict[str, str], *, pdf: bytes, phrase: str, server: str, model: str, timeout: float
+    stage: Stage,
+    folder: str,
+    env: dict[str, str],
+    *,
+    pdf: bytes,
+    phrase: str,
+    server: str,
+    model: str,
+    timeout: float,
+    uses: Mapping[str, str] | None = None,
 ) -> Outcome:
-    """Run the pipeline on `pdf` in `folder`, against `server` or, where that is empty, a vllm of its own."""
+    """Run the pipeline on `pdf` in `folder`, against `server` or, where that is empty, a vllm of its own.
+
+    `uses` is what that vllm's log has to prove, see `vllm_log.contradiction`.
+    """
     missing = [tool for tool in _POPPLER if shutil.which(tool) is None]
     if missing:
         return Outcome(f"{' and '.join(missing)} not found on PATH: install poppler-utils")
@@ -170,7 +182,7 @@ def convert(
     if result.ok:
         outcome = judge(workspace, phrase)
         if not server and not outcome.problem:
-            outcome.problem = vllm_log.contradiction(result.stderr, env.get(activation.SAMPLER)) or None
+            outcome.problem = vllm_log.contradiction(result.stderr, env.get(activation.SAMPLER), uses) or None
     else:
         ended = f"did not end within {timeout:.0f} s" if result.timed_out else f"ended with exit code {result.rc}"
         outcome = Outcome(f"the pipeline {ended}")

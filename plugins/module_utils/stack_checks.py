@@ -11,8 +11,8 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Callable
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     activation,
@@ -328,9 +328,17 @@ class Checks:
 
     def _flashinfer_is_off(self) -> bool:
         """Whether vllm starts without FlashInfer: its sampler is off, and its attention is not taken, as on 10.0."""
-        vllm, own = self._version("vllm") or "", self._version("flashinfer-python") or ""
-        uses = flashinfer_install.vllm_use(vllm, own, self._capability(), self.env)
+        uses = self._vllm_use(self.env)
         return self.env.get(activation.SAMPLER) == "0" and uses["attention"] != "FLASHINFER"
+
+    def _vllm_use(self, variables: Mapping[str, str]) -> dict[str, str]:
+        vllm, own = self._version("vllm") or "", self._version("flashinfer-python") or ""
+        return flashinfer_install.vllm_use(vllm, own, self._capability(), variables)
+
+    def _to_be_proven(self) -> dict[str, str] | None:
+        """What vllm's log has to say that it used; None without FlashInfer, or for a vllm whose lines are not known."""
+        uses = self._vllm_use({**os.environ, **self.env})
+        return uses if "flashinfer-python" in self.installed and uses["sampler"] != "unknown" else None
 
     def _compiled_already(self, nvcc: str | None) -> str:
         """Where the kernels come from if not from a compiler, in words; "" where they have to be compiled."""
@@ -471,6 +479,7 @@ class Checks:
             server=item["server"],
             model=item["model"],
             timeout=item["timeout"],
+            uses=self._to_be_proven(),
         )
         return (FAILED, outcome.problem, outcome.seen) if outcome.problem else (PASSED, "", outcome.seen)
 

@@ -9,7 +9,18 @@ The lines are those of vllm 0.11.0: `platforms/cuda.py`, `v1/sample/ops/topk_top
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
+# By the names of VLLM_ATTENTION_BACKEND, and of the samplers, how the log calls them.
+_NAMES = {
+    "FLASH_ATTN": "Flash Attention",
+    "FLASHINFER": "FlashInfer",
+    "FLEX_ATTENTION": "FlexAttention",
+    "PYTORCH": "PyTorch",
+    "TREE_ATTN": "Tree Attention",
+    "TRITON_ATTN": "Triton",
+    "XFORMERS": "XFormers",
+}
 _ATTENTION = re.compile(r"Using (\S.*?) backend\b.*? on V1 engine[^\n]*")
 _FLASHINFER_SAMPLER = re.compile(r"Using FlashInfer for top-p & top-k sampling\.")
 _OTHER_SAMPLER = re.compile(
@@ -34,17 +45,30 @@ def used(log: str) -> dict[str, str]:
     return {"attention": ", ".join(attention), "sampler": ", ".join(sampler)}
 
 
-def contradiction(log: str, sampler: str | None) -> str:
+def contradiction(log: str, sampler: str | None, uses: Mapping[str, str] | None = None) -> str:
     """Where the log says something else than the switch VLLM_USE_FLASHINFER_SAMPLER (None: not set), or "".
 
-    A log that does not say is no contradiction: another release of vllm words it in another way.
+    A log that does not say is no contradiction: another release of vllm words it in another way. With `uses`, what
+    `flashinfer_install.vllm_use` foretells of a release whose lines these are, it proves nothing and is told, and so is
+    another attention, or sampler where the switch is not set.
     """
-    wanted = {"1": "FlashInfer", "0": "PyTorch"}.get(sampler or "", "")
-    found = used(log)["sampler"]
-    if not wanted or not found or found == wanted:
-        return ""
-    lines = [line for line in proof(log) if not _ATTENTION.match(line)]
-    return f"expected vllm to sample with {wanted}, as it was started; its log says: {' '.join(lines)}"
+    found, foretold = used(log), uses or {}
+    silent = [what for what in ("sampler", "attention") if uses and not found[what]]
+    if silent:
+        return (
+            f"expected lines in vllm's log that say which {' and which '.join(silent)} it used, found none, so nothing "
+            "proves it; VLLM_LOGGING_LEVEL above INFO, or VLLM_CONFIGURE_LOGGING=0, keeps them back: leave it unset"
+        )
+    wrong = []
+    wanted = {"1": "FlashInfer", "0": "PyTorch"}.get(sampler or "", _NAMES.get(foretold.get("sampler", ""), ""))
+    if wanted and found["sampler"] not in ("", wanted):
+        said = " ".join(line for line in proof(log) if not _ATTENTION.match(line))
+        wrong.append(f"expected vllm to sample with {wanted}, as it was started; its log says: {said}")
+    wanted = _NAMES.get(foretold.get("attention", ""), "")
+    if wanted and found["attention"] != wanted:
+        said = " ".join(line for line in proof(log) if _ATTENTION.match(line))
+        wrong.append(f"expected vllm to attend with {wanted}, as its start and this GPU foretell; its log says: {said}")
+    return "; ".join(wrong)
 
 
 def doubt(baseline: str, candidate: str) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -226,6 +227,53 @@ def test_a_log_that_contradicts_how_vllm_was_started(name: str, switch: str | No
     found = vllm_log.contradiction(recorded(f"vllm-0.11.0-{name}"), switch)
     assert bool(found) == bool(says)
     assert says in found
+
+
+def uses(capability: str, flashinfer: str = "0.3.1", **variables: str) -> dict[str, str]:
+    return flashinfer_install.vllm_use("0.11.0", flashinfer, capability, variables)
+
+
+OFF = {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
+
+
+@pytest.mark.parametrize(
+    ("name", "foretold", "says"),
+    [
+        ("sampler-on", uses("9.0"), ""),
+        ("sampler-off", uses("9.0", **OFF), ""),
+        ("turing", uses("7.5"), ""),
+        ("blackwell", uses("10.0"), ""),
+        ("no-flashinfer", uses("9.0", flashinfer=""), ""),
+        ("sampler-on", uses(""), ""),  # no GPU was found, so any attention is as good
+        ("sampler-on", uses("9.0", VLLM_ATTENTION_BACKEND="DUAL_CHUNK_FLASH_ATTN"), ""),  # one that has no line here
+        ("sampler-on", uses("10.0"), "expected vllm to attend with FlashInfer, as its start and this GPU foretell"),
+        ("blackwell", uses("9.0"), "expected vllm to attend with Flash Attention, .* its log says: Using FlashInfer"),
+        ("sampler-on", uses("9.0", VLLM_ATTENTION_BACKEND="TRITON_ATTN"), "expected vllm to attend with Triton"),
+        # The switch is not set, and still FlashInfer's sampler is what vllm takes.
+        ("sampler-off", uses("9.0"), "expected vllm to sample with FlashInfer, as it was started; its log says: Fl"),
+        ("turing", uses("10.0", **OFF), "to sample with PyTorch, .*; expected vllm to attend with FlashInfer"),
+    ],
+)
+def test_a_log_that_says_something_else_than_was_foretold(name: str, foretold: dict[str, str], says: str) -> None:
+    found = vllm_log.contradiction(recorded(f"vllm-0.11.0-{name}"), None, foretold)
+    assert re.match(".*" + says, found) if says else found == "", found
+
+
+@pytest.mark.parametrize(
+    ("kept", "silent"),
+    [
+        ((), "which sampler and which attention it used, found none"),
+        (("on V1 engine",), "which sampler it used, found none"),
+        (("top-p",), "which attention it used, found none"),
+    ],
+)
+def test_a_log_without_the_lines_proves_nothing_where_they_are_known(kept: tuple[str, ...], silent: str) -> None:
+    """As with VLLM_LOGGING_LEVEL=WARNING: what OlmOCR was started with may have been used, or not."""
+    lines = recorded("vllm-0.11.0-sampler-on").splitlines()
+    log = "\n".join(line for line in lines if any(part in line for part in kept))
+    found = vllm_log.contradiction(log, "1", uses("9.0"))
+    assert f"expected lines in vllm's log that say {silent}" in found
+    assert "VLLM_LOGGING_LEVEL" in found
 
 
 def test_a_log_that_says_nothing_contradicts_nothing() -> None:

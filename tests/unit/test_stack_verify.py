@@ -516,6 +516,39 @@ def test_vllms_log_is_told_and_held_against_its_start(
     assert ("expected vllm to sample with FlashInfer" in verdict.reason) == (status == "failed")
 
 
+@pytest.mark.parametrize(
+    ("log", "vllm", "flashinfer", "capability", "says"),
+    [
+        ("sampler-on", "0.11.0", "0.3.1", "9, 0", ""),
+        ("turing", "0.11.0", "0.3.1", "9, 0", "expected vllm to attend with Flash Attention"),
+        ("sampler-on", "0.11.0", "0.3.1", "10, 0", "expected vllm to attend with FlashInfer"),
+        (None, "0.11.0", "0.3.1", "9, 0", "expected lines in vllm's log that say which sampler and which attention"),
+        # Nothing of FlashInfer is to be proven, or another release may word it in another way.
+        (None, "0.11.0", "", "9, 0", ""),
+        (None, "0.12.0", "0.3.1", "9, 0", ""),
+    ],
+)
+def test_vllms_log_has_to_prove_what_it_used(
+    with_pipeline: Environment,
+    tmp_path: Path,
+    log: str | None,
+    vllm: str,
+    flashinfer: str,
+    capability: str,
+    says: str,
+) -> None:
+    recorded = Path(__file__).parent / "fixtures" / "recorded" / f"vllm-0.11.0-{log}.txt" if log else "/dev/null"
+    (with_pipeline.site / "olmocr" / "pipeline.py").write_text(OWN_VLLM.format(phrase=PHRASE, log=str(recorded)))
+    (with_pipeline.site / "torch.py").write_text(TORCH + WORKING_CUDA.replace("8, 9", capability))
+    with_pipeline.add("torch", "2.8.0+cu128")
+    with_pipeline.add("vllm", vllm, "vllm")
+    if flashinfer:
+        with_pipeline.add("flashinfer-python", flashinfer, "flashinfer")
+    items = [check("gpu", "cuda"), document(model="/models/olmocr")]
+    verdict = run(with_pipeline, tmp_path, items, GPU, free_share=lambda _visible: (0.99, ""))["document"]
+    assert (verdict.status, says in verdict.reason) == ("failed" if says else "passed", True), verdict.reason
+
+
 # Ends well only where nothing of the hub would be asked for.
 OFFLINE = """
 import json, os, pathlib, sys
