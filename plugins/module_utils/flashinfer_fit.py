@@ -175,11 +175,11 @@ def judge_modules(found: dict) -> tuple[list[str], list[str]]:
 def judge_libraries(found: dict) -> tuple[list[str], list[str]]:
     """Problems and remarks about CUDA libraries of different major versions."""
     problems, remarks = [], []
-    majors = flashinfer_install.runtime_majors(found["cuda_libraries"]["loaded"])
-    if len(majors) > 1:
+    runtimes = flashinfer_install.runtimes(found["cuda_libraries"]["loaded"])
+    if len(runtimes) > 1:
         problems.append(
-            f"importing PyTorch and FlashInfer loads the CUDA runtime of {' and '.join(majors)}: expected one; "
-            "see cuda_libraries.loaded for what brings the other"
+            f"importing PyTorch and FlashInfer loads more than one CUDA runtime, {' and '.join(runtimes)}: expected "
+            "one; remove what brings the other, or unset the LD_LIBRARY_PATH or LD_PRELOAD that leads to it"
         )
     cuda = found["probe"]["torch_cuda"].split(".")[0]
     for major, names in found["cuda_libraries"]["installed"].items():

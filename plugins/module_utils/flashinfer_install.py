@@ -572,6 +572,19 @@ def probe(stage: Stage, scratch: str, timeout: float, env: Mapping[str, str]) ->
     return found
 
 
-def runtime_majors(libraries: list[str]) -> list[str]:
-    """The major versions of the CUDA runtime library among loaded files."""
-    return sorted({match[1] for path in libraries if (match := re.search(r"/libcudart\.so\.(\d+)", path))})
+def runtimes(libraries: list[str]) -> list[str]:
+    """The CUDA runtime libraries among the loaded files of one process, by their real paths; one is as it should be.
+
+    A wheel may bring a copy under a name of its own, which nothing else asks for, as torchvision 0.23.0 does with
+    `libcudart.e8e8b82a.so.12`. It counts only where it is of another major version.
+    """
+    shared: set[str] = set()
+    copies: dict[str, str] = {}
+    for path in sorted({os.path.realpath(path) for path in libraries}):
+        match = re.search(r"/libcudart(?P<own>[^/]*)\.so\.(?P<major>\d+)[.\d]*$", path)
+        if match and match["own"]:
+            copies[match["major"]] = path
+        elif match:
+            shared.add(path)
+    majors = {path.rpartition(".so.")[2].split(".")[0] for path in shared}
+    return sorted(shared | {path for major, path in copies.items() if major not in majors})

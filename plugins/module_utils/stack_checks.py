@@ -451,12 +451,10 @@ class Checks:
         return PASSED, "", {**seen, "module": ", ".join(kernel_pack.compiled_names(result.stdout))}
 
     def _cuda_runtime(self, item: dict) -> tuple[str, str, dict]:
-        majors = [{path.rpartition(".so.")[2].split(".")[0]: path for path in loaded} for loaded in self.runtimes]
         seen = {"libraries": sorted({path for loaded in self.runtimes for path in loaded})}
-        for by_major in majors:
-            if len(by_major) > 1:
-                paths = " and ".join(path for _major, path in sorted(by_major.items()))
-                return FAILED, f"one process has loaded more than one CUDA runtime: {paths}", seen
+        for runtimes in map(flashinfer_install.runtimes, self.runtimes):
+            if len(runtimes) > 1:
+                return FAILED, f"one process has loaded more than one CUDA runtime: {' and '.join(runtimes)}", seen
         if not seen["libraries"]:
             return NOT_RUN, "no CUDA runtime was loaded by what was imported", seen
         return PASSED, "", seen

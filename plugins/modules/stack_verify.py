@@ -72,7 +72,8 @@ options:
           - V(flashinfer_fit) asks what no import shows. Whether the paths of FlashInfer that vllm takes work with its
             version, whether a variable of the start file stops vllm, whether compiled modules are those of a pack and
             of PyTorch's CUDA, and whether the caches can be written. See M(ocrfleet.gpu_stack.flashinfer_info).
-          - V(cuda_runtime) looks for CUDA runtime libraries of two major versions in one process after the imports.
+          - V(cuda_runtime) looks for a second CUDA runtime library in one process after the imports. A copy of the same
+            major version that a wheel brings under a name of its own does not count.
           - V(document) sends O(checks[].pdf) through OlmOCR's pipeline, on a GPU of this host or on O(checks[].server).
           - V(smoke) runs the kernels of M(ocrfleet.gpu_stack.gpu_smoke) on the GPU. Those of FlashInfer are left out
             where M(ocrfleet.gpu_stack.activation) has switched vllm's FlashInfer sampler off.

@@ -293,8 +293,14 @@ PACK = [{"name": "sampling", "origin": "pack", "path": "/e/sampling.so", "cudart
         ),
         ({"compiler.mismatch": "nvcc 13.0 does not match"}, ["nvcc 13.0 does not match"], []),
         (
+            {"cuda_libraries.loaded": ["/e/libcudart.so.12", "/usr/libcudart.so.12.8.90"]},
+            ["loads more than one CUDA runtime, /e/libcudart.so.12 and /usr/libcudart.so.12.8.90: expected one"],
+            [],
+        ),
+        ({"cuda_libraries.loaded": ["/e/libcudart.so.12", "/e/v.libs/libcudart.e8e8b82a.so.12"]}, [], []),
+        (
             {"cuda_libraries.loaded": ["/e/libcudart.so.12", "/usr/libcudart.so.13"]},
-            ["loads the CUDA runtime of 12 and 13: expected one"],
+            ["loads more than one CUDA runtime, /e/libcudart.so.12 and /usr/libcudart.so.13: expected one"],
             [],
         ),
         (
