@@ -524,8 +524,9 @@ def triton_cache_files() -> set:
 class Origin:
     """Tells, around one kernel, whether its code was compiled now, taken from a cache, from a pack, or is built in."""
 
-    # A module that an earlier kernel of this process has loaded is not loaded again.
+    # A module that an earlier kernel of this process has loaded is not loaded again: decode and prefill share one.
     _earlier: list[dict] = []
+    _SHARING = ("flashinfer_decode", "flashinfer_prefill")
 
     def __init__(self, kernel: str) -> None:
         self.kernel, self.started = kernel, time.time()
@@ -542,22 +543,31 @@ class Origin:
             if path not in self.before
         ]
         Origin._earlier += new
-        modules = new or [module for module in Origin._earlier if module["name"].startswith("batch_")]
+        earlier = Origin._earlier if self.kernel in self._SHARING else []
+        modules = new or [module for module in earlier if module["name"].startswith("batch_")]
         return {"origin": overall_origin(modules), "modules": modules}
 
 
 # --- errors told apart ------------------------------------------------------------------------------------------------
 
 
+# The host's memory was not enough for a compiler: gcc's words, and its driver's and nvcc's of a part that was killed.
+_STARVED = re.compile(
+    r"virtual memory exhausted|cc1plus: out of memory|Killed signal terminated program|died due to signal 9"
+    r"|[Nn]inja.*(?:t allocate memory|out of memory)",
+    re.DOTALL,
+)
+
+
 def reason_of(error: BaseException) -> str:
     """The reason that an exception stands for; see the module's documentation for what each means."""
     names = [kind.__name__ for kind in type(error).__mro__]
     text = str(error)
-    if (
-        "OutOfMemoryError" in names
-        or isinstance(error, MemoryError)
-        or re.search("out of memory|t allocate memory", text)
-    ):
+    if "OutOfMemoryError" in names:
+        return "out_of_memory"
+    if _STARVED.search(text):
+        return "compile_error"
+    if isinstance(error, MemoryError) or re.search("out of memory|t allocate memory", text):
         return "out_of_memory"
     if "no kernel image is available" in text:
         return "wrong_device"

@@ -14,6 +14,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     programs,
     staging,
 )
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.flashinfer_install import GB_PER_JOB
 
 ENTRY: dict = {
     "reason": "",
@@ -42,7 +43,8 @@ ADVICE = {
     "wrong_device": "choose the GPU by CUDA_VISIBLE_DEVICES, or install a PyTorch that is built for it",
     "timeout": "raise timeout if it was compiling; else see dmesg for Xid errors of the GPU",
     "out_of_memory": "end the other users of the GPU that nvidia-smi names, or use one with more memory",
-    "compile_error": "see what flashinfer_info says of the compiler; mend that, or place a kernel pack",
+    "compile_error": "see what flashinfer_info says of the compiler; mend that, or place a kernel pack. Where one "
+    f"found no memory or was killed, let fewer run at once: each takes {GB_PER_JOB} GB of the host's (MAX_JOBS in env)",
     "import_error": "see the problems that flashinfer_info names, and reinstall the package that does not load",
     "crash": "see the host's kernel log (dmesg) for Xid errors or the out-of-memory killer; run this kernel alone",
     "error": "see docs/compatibility.md whether this FlashInfer fits; run this kernel alone with the same seed",

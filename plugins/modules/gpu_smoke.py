@@ -27,8 +27,8 @@ options:
       - V(torch_matmul) multiplies bfloat16 matrices of the model's hidden size.
       - V(torch_attention) is PyTorch's C(scaled_dot_product_attention), causal, with 28 query and 4 key/value heads.
       - V(triton_kernel) compiles and runs a Triton kernel.
-      - V(flashinfer_decode) is FlashInfer's paged decode with tensor cores, 20 requests of 2,048 tokens.
-      - V(flashinfer_prefill) is FlashInfer's paged causal prefill of 2,048 tokens.
+      - V(flashinfer_decode) is FlashInfer's paged decode with tensor cores, 20 requests of 2,048 down to 1,079 tokens.
+      - V(flashinfer_prefill) is FlashInfer's paged causal prefill, two requests of 2,048 and 1,535 tokens.
       - V(flashinfer_sampling) draws tokens by top-k and top-p. Each must lie inside the sets that the reference allows.
     type: list
     elements: str

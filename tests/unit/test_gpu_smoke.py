@@ -202,6 +202,10 @@ def test_overall(statuses: list[str], expected: str) -> None:
     assert smoke.overall([{"status": status} for status in statuses]) == expected
 
 
+class OutOfMemoryError(RuntimeError):
+    """Of the name that PyTorch's has."""
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
@@ -215,6 +219,11 @@ def test_overall(statuses: list[str], expected: str) -> None:
         (FileNotFoundError(2, "No such file or directory", "/nonexistent/bin/nvcc"), "compile_error"),
         (FileNotFoundError(2, "No such file or directory", "ninja"), "compile_error"),
         (RuntimeError("Could not find nvcc and default cuda_home='/usr/local/cuda' doesn't exist"), "compile_error"),
+        # The host's memory, which compilers use up: not the GPU's.
+        (RuntimeError("cc1plus: out of memory allocating 65536 bytes after a total of 9 bytes"), "compile_error"),
+        (RuntimeError("nvcc error : 'cicc' died due to signal 9 (Kill signal)"), "compile_error"),
+        (RuntimeError("Ninja build failed. fork: Cannot allocate memory"), "compile_error"),
+        (OutOfMemoryError("CUDA out of memory. Tried to compile with ninja."), "out_of_memory"),
         (TypeError("plan() missing 1 required positional argument: 'page_size'"), "error"),
     ],
 )
@@ -260,6 +269,34 @@ def test_a_module_is_of_a_pack_where_the_manifest_beside_it_says_so(tmp_path: Pa
     module.write_bytes(b"two")
     assert gpu_kernels.module_origin(str(module), 1.0, started=9.0) == "unlisted"
     assert gpu_kernels.overall_origin([{"origin": "pack"}, {"origin": "unlisted"}]) == "unlisted"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "origin"),
+    [("flashinfer_decode", "pack"), ("flashinfer_prefill", "pack"), ("flashinfer_sampling", "unknown")],
+)
+def test_what_was_loaded_before_is_the_origin_of_attention_alone(
+    monkeypatch: pytest.MonkeyPatch, kernel: str, origin: str
+) -> None:
+    """Decode and prefill share a module, which is loaded once. A sampling that fails before it loads has none."""
+    earlier = {"name": "batch_prefill_with_kv_cache", "path": "/aot/x.so", "origin": "pack"}
+    monkeypatch.setattr(gpu_kernels.Origin, "_earlier", [earlier])
+    monkeypatch.setattr(gpu_kernels, "loaded_modules", dict)
+    modules = [] if origin == "unknown" else [earlier]
+    assert gpu_kernels.Origin(kernel).figures() == {"origin": origin, "modules": modules}
+
+
+def test_the_lengths_that_are_documented_are_those_that_are_run() -> None:
+    told = " ".join(yaml.safe_load(gpu_smoke.DOCUMENTATION)["options"]["kernels"]["description"])
+    sizes = gpu_kernels.SIZES["gpu"]
+    decode = gpu_kernels.unequal_lengths(sizes["tokens"], sizes["batch"])
+    first, second = gpu_kernels.unequal_lengths(sizes["tokens"], 2)
+    assert f"{len(decode)} requests of {decode[0]:,} down to {decode[-1]:,} tokens" in told
+    assert f"two requests of {first:,} and {second:,} tokens" in told
+
+
+def test_a_compiler_that_ran_out_of_memory_is_told_about_its_jobs() -> None:
+    assert "MAX_JOBS" in smoke.ADVICE["compile_error"]
 
 
 def test_half_a_line_is_dropped(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     commands,
     flashinfer_install,
+    gpu_kernels,
     gpu_presence,
     nvidia,
     show_config,
@@ -71,6 +72,14 @@ def test_nvcc() -> None:
         "version": "13.0",
         "problem": "",
     }
+
+
+@pytest.mark.parametrize("name", ["no-memory", "killed"])
+def test_a_compiler_that_found_no_memory_on_the_host(name: str) -> None:
+    """It is not the GPU's memory that is out, whatever the words."""
+    said = recorded(f"gcc-12-{name}")
+    for message in (said, f"Ninja build failed. Ninja output:\n{said}"):
+        assert gpu_kernels.reason_of(RuntimeError(message)) == "compile_error"
 
 
 def smi(query: str, processes: str = "", rc: int = 0):  # type: ignore[no-untyped-def]
