@@ -80,7 +80,8 @@ def compile_complaint(result: Result) -> str:
     """Why compiling failed: the lines that name an error. The end of the output is another compiler's warnings."""
     said = f"{result.stdout}\n{result.stderr}".splitlines()
     # A traceback's own lines come with every failure.
-    wrong = [line.strip() for line in said if re.search(r"\berror\b|\bfatal\b|cannot find|Error:", line)]
+    named = re.compile(r"\berror\b|\bfatal\b|cannot find|memory exhausted|Error:")
+    wrong = [line.strip() for line in said if named.search(line)]
     if result.timed_out or not wrong:
         return result.outcome(5)
     return "\n".join(line[:300] for line in [*wrong[:6], wrong[-1]][: len(wrong)])

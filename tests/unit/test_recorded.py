@@ -15,6 +15,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     flashinfer_install,
     gpu_kernels,
     gpu_presence,
+    kernel_pack,
     nvidia,
     show_config,
     vllm_log,
@@ -80,6 +81,8 @@ def test_a_compiler_that_found_no_memory_on_the_host(name: str) -> None:
     said = recorded(f"gcc-12-{name}")
     for message in (said, f"Ninja build failed. Ninja output:\n{said}"):
         assert gpu_kernels.reason_of(RuntimeError(message)) == "compile_error"
+    stderr = f"RuntimeError: Ninja build failed. Ninja output:\n{said}ninja: build stopped: subcommand failed.\n"
+    assert said.splitlines()[0] in kernel_pack.compile_complaint(commands.Result(["python"], 1, "", stderr, 9.0))
 
 
 def smi(query: str, processes: str = "", rc: int = 0):  # type: ignore[no-untyped-def]
