@@ -40,7 +40,8 @@ options:
   architecture:
     description:
       - The architecture that the modules are for, as a compute capability without dot, for example V(90) or V(89).
-      - Left out, it is that of the first GPU. A host without GPU must name it.
+      - Left out, it is that of the GPU that PyTorch sees first, with the C(CUDA_VISIBLE_DEVICES) of O(env). A host
+        without GPU must name it.
     type: str
   public_keys:
     description:
@@ -56,8 +57,8 @@ options:
     type: path
   env:
     description:
-      - Environment variables that lead to the cache and the compiler, for example C(FLASHINFER_WORKSPACE_BASE),
-        C(CUDA_HOME) and C(MAX_JOBS).
+      - Environment variables that lead to the cache, the compiler and the GPU, for example
+        C(FLASHINFER_WORKSPACE_BASE), C(CUDA_HOME), C(MAX_JOBS) and C(CUDA_VISIBLE_DEVICES).
     type: dict
     default: {}
   timeout:
