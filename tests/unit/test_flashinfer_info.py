@@ -22,6 +22,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
 )
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.distributions import Distribution
 from ansible_collections.ocrfleet.gpu_stack.plugins.modules import flashinfer_info
+from made_environment import add_distribution
 
 NVCC_128 = """nvcc: NVIDIA (R) Cuda compiler driver
 Copyright (c) 2005-2025 NVIDIA Corporation
@@ -373,6 +374,30 @@ def test_what_is_missing_is_listed_at_once() -> None:
     assert "nvcc 13.0 (/usr/bin/nvcc) does not match PyTorch's CUDA 12.8" in flashinfer_install.compiler_mismatch(
         compiler, "12.8"
     )
+
+
+def test_where_pytorch_does_not_say_nvidia_smi_is_asked_for_the_gpu_that_cuda_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where PyTorch does not import: which attention vllm takes depends on the GPU that it is started on."""
+    kinds = (("L4", "GPU-1", "8.9"), ("T4", "GPU-2", "7.5"))
+    gpus = [nvidia.Gpu(number, name, uuid, kind, 1, 0, False) for number, (name, uuid, kind) in enumerate(kinds)]
+    monkeypatch.setattr(nvidia, "survey", lambda timeout: nvidia.Survey(gpus=gpus))
+    for name, version in (("vllm", "0.11.0"), ("flashinfer_python", "0.3.1")):
+        add_distribution(tmp_path, name, version, {})
+    found = flashinfer_fit.look(staging.Stage(str(tmp_path)), {"CUDA_VISIBLE_DEVICES": "GPU-2"}, 5, str(tmp_path))
+    assert found["vllm"]["uses"]["attention"] == "FLEX_ATTENTION"
+
+
+def test_a_runtime_with_two_paths_is_one(tmp_path: Path) -> None:
+    """As below `lib64`, a link to `lib` in many trees."""
+    library = tmp_path / "lib/libcudart.so.12.8.90"
+    library.parent.mkdir()
+    library.touch()
+    (tmp_path / "lib64").symlink_to(library.parent)
+    loaded = [str(library), str(tmp_path / "lib64" / library.name), str(tmp_path / "lib64/libcublas.so.12")]
+    assert flashinfer_install.runtimes(loaded) == [str(library)]
+    assert flashinfer_install.runtimes([]) == []
 
 
 def test_what_is_returned_is_what_is_documented(tmp_path: Path) -> None:
