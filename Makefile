@@ -29,7 +29,7 @@ help: ## Show this help
 	@echo '  SCENARIO          one molecule scenario instead of those of CI (molecule)'
 	@echo '  FAULTS_KILLS      how many kills: $(FAULTS_KILLS); 200 is the full run (test-faults)'
 	@echo '  WHEELS, OUT       folders for the wheels and the results; FI_VERSION, the FlashInfer release; ONLY, the steps (test-gpu)'
-	@echo '  ENVIRONMENT       a stack without FlashInfer (compatibility, bench-methods); WORK, REPEAT, a folder and how often'
+	@echo '  ENVIRONMENT       a stack without FlashInfer (compatibility, bench-methods), or one with PyTorch (test-gpu); WORK, REPEAT, a folder and how often'
 	@echo '  PYTHON            the Python, 3.11 or newer, that .venv is made with (env)'
 
 ##@ Use

@@ -172,8 +172,8 @@ def documentable(text: str, path: str) -> dict:
     if missed:
         raise AnsibleFilterError(
             f"{path} is evidence of a FlashInfer that missed the gate: {'; '.join(map(plain, missed))}; measure again "
-            "with playbooks/benchmark.yml, with flashinfer_min_speedup and flashinfer_max_slowdown as you accept them. "
-            "Nothing was touched"
+            "with playbooks/benchmark.yml and the flashinfer_min_speedup or flashinfer_max_slowdown that you accept "
+            "(0.99 accepts nearly any). Nothing was touched"
         )
     if method == "none" or not (evidence.get("versions") or {}).get("flashinfer"):
         raise AnsibleFilterError(f"{path} is evidence of a run without FlashInfer: there is nothing to document")

@@ -114,7 +114,8 @@ def decide(
         variables["CUDA_HOME"] = compiler["cuda_home"]
     if source == "compiler":
         # ninja would start a compiler for each core, of 3 GB each, while OlmOCR's service starts.
-        variables.update(flashinfer_install.max_jobs())
+        # All cores: those that this process may use are not those of the service.
+        variables.update(flashinfer_install.max_jobs(os.cpu_count() or 1))
     elif source in ("nowhere", "pack"):
         uses = flashinfer_install.vllm_use(vllm, own, capability, {})
         variables.update({BACKEND: "FLASH_ATTN"} if uses["attention"] == "FLASHINFER" else {})

@@ -180,7 +180,13 @@ def damaged(tree: str) -> list[Damage]:
             record = os.path.join(path, "RECORD")
             installer = _read(os.path.join(path, "INSTALLER")).strip()
             if not headers:
-                damage.problems.append(f"{entry}/METADATA: missing or empty")
+                closed = not os.access(path, os.R_OK | os.X_OK)
+                damage.problems.append(
+                    f"{entry}: permission denied" if closed else f"{entry}/METADATA: missing or empty"
+                )
+                if closed:
+                    result.append(damage)
+                    continue
             if os.path.exists(record):
                 damage.problems += _check_record(site, record, installer == "conda")
             elif not installer:

@@ -95,9 +95,12 @@ def jobs(cores: int, memory_gb: float | None) -> int:
     return max(1, min(cores, int(memory_gb / GB_PER_JOB) if memory_gb else cores))
 
 
-def max_jobs() -> dict[str, str]:
-    """The variable by which PyTorch's and FlashInfer's builds bound their compilers, for this machine."""
-    return {"MAX_JOBS": str(jobs(len(os.sched_getaffinity(0)), machine.memory_gb()))}
+def max_jobs(cores: int = 0) -> dict[str, str]:
+    """The variable by which PyTorch's and FlashInfer's builds bound their compilers, for this machine.
+
+    Without `cores` those count that this process may use.
+    """
+    return {"MAX_JOBS": str(jobs(cores or len(os.sched_getaffinity(0)), machine.memory_gb()))}
 
 
 def release(version: str) -> tuple[int, ...]:
@@ -404,7 +407,8 @@ def kernel_source(
     asks_nvcc = asks_for_any_nvcc(own, "pack")
     if is_packed(modules) and not (asks_nvcc and found["nvcc_problem"]):
         return "pack", "a kernel pack holds the kernels compiled"
-    lacks = [*found["missing"], *([found["mismatch"]] if found["mismatch"] else [])]
+    # Whatever else a toolkit of another CUDA lacks, it would not do with it either.
+    lacks = [found["mismatch"]] if found["mismatch"] else [*found["missing"]]
     if not lacks:
         return "compiler", f"nvcc {found['nvcc_version']} compiles the kernels at their first call"
     if is_packed(modules) and asks_nvcc:

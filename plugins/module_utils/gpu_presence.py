@@ -71,8 +71,11 @@ def capability(gpus: Sequence[nvidia.Gpu], variables: Mapping[str, str]) -> str:
     Variables" of the CUDA C++ Programming Guide). A UUID, and GPUs of one kind, are the same in any order.
     """
     visible = variables.get("CUDA_VISIBLE_DEVICES")
+    kinds = {gpu.capability for gpu in gpus}
+    if len(kinds) == 1 and (visible or "").startswith("MIG-"):  # an instance of one of them
+        return kinds.pop()
     gpu = first_visible(gpus, visible)
-    counted_alike = variables.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" or len({gpu.capability for gpu in gpus}) == 1
+    counted_alike = variables.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" or len(kinds) == 1
     return gpu.capability if gpu and (counted_alike or (visible or "").startswith("GPU-")) else ""
 
 

@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import pwd
+import signal
 import tempfile
 import traceback
 from multiprocessing.connection import Connection
@@ -23,6 +24,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 
 _NEW_MOUNT_NAMESPACE = 0x00020000  # CLONE_NEWNS of sched.h
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # systemd.exec(5): what a service gets
 _FAILED = "could not be asked as the user"
 
@@ -35,34 +37,30 @@ def name() -> str:
         return str(os.geteuid())
 
 
-def of_units(units: list[str]) -> str:
-    """The user whom systemd runs the first of `units` as that names one; "" where none does or there is no systemd."""
-    for unit in units:
-        shown = commands.run(["systemctl", "show", "--property=User", "--value", "--", unit], timeout=30)
-        if shown.ok and shown.stdout.strip():
-            return shown.stdout.strip()
-    return ""
-
-
-def chosen(user: str, units: list[str]) -> tuple[str, str]:
-    """The user to check as, "" for the one at work, and what stands in the way of the one that is asked for.
-
-    A user who is named has to be there. That of a unit is taken where it can be: a unit may have none until it starts
-    (DynamicUser), and the environment's owner cannot become another.
-    """
-    wanted = user or of_units(units)
-    if not wanted:
+def chosen(user: str) -> tuple[str, str]:
+    """The user to check as, "" for the one at work, and what stands in the way of the one that is asked for."""
+    if not user:
         return "", ""
     try:
-        account = pwd.getpwnam(wanted)
+        account = pwd.getpwnam(user)
     except KeyError:
-        return "", f"expected a user of this host, found no account {wanted!r}: correct the name" if user else ""
+        return "", f"expected a user of this host, found no account {user!r}: correct the name"
     if account.pw_uid == os.geteuid():
         return "", ""
     if os.geteuid() != 0:
-        problem = f"only root can check as {wanted}, and this is {name()}: set become, or leave it out"
-        return "", problem if user else ""
-    return wanted, ""
+        return "", f"only root can check as {user}, and this is {name()}: set become, or leave it out"
+    return user, ""
+
+
+def require(user: str, path: str) -> None:
+    """Raise PermissionError, which names what is closed, where this process, run as `user`, cannot read `path`."""
+    path = os.path.realpath(path)
+    places = [path[:end] or "/" for end, letter in enumerate(path) if letter == "/"]
+    for place in places:
+        if not os.access(place, os.X_OK):
+            raise PermissionError(f"{path} cannot be read, as {place} is closed to {user}")
+    if not os.access(path, os.R_OK):
+        raise PermissionError(f"{path} cannot be read by {user}")
 
 
 def call(user: str, stage: Stage, work: Callable[[Stage], Any]) -> Any:
@@ -93,8 +91,8 @@ def _become(user: str, stage: Stage, work: Callable[[Stage], Any], sender: Conne
             _bind(stage.candidate, stage.environment)
         _drop(pwd.getpwnam(user))
         answer = {"returned": work(Stage(stage.environment))}
-    except OSError as error:
-        answer = {"error": f"{error}; give that user the right to it, or name another user"}
+    except PermissionError as error:
+        answer = {"error": f"{error}; give that user the right to it, or name another (verify_user)"}
     except BaseException:
         answer = {"error": traceback.format_exc()}
     sender.send_bytes(json.dumps(answer).encode())
@@ -116,6 +114,9 @@ def _drop(account: pwd.struct_passwd) -> None:
     os.initgroups(account.pw_name, account.pw_gid)
     os.setgid(account.pw_gid)
     os.setuid(account.pw_uid)
+    # The module may be ended at a time limit: what it began must not go on beside the next run. Changing the user had
+    # cleared it.
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     for name in [name for name in os.environ if name.startswith("XDG_") or name in ("TMPDIR", "TEMP", "TMP")]:
         del os.environ[name]
     os.environ.update(HOME=account.pw_dir, USER=account.pw_name, LOGNAME=account.pw_name, PATH=_PATH)

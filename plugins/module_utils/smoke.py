@@ -189,6 +189,10 @@ def summary(entries: list[dict]) -> str:
     ]
     if failed:
         return f"{len(failed)} of {len(entries)} kernels failed. " + "; ".join(failed)
-    not_run = sorted({entry["message"] for entry in entries if entry["status"] == "not_run"})
+    not_run: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry["status"] == "not_run":
+            not_run.setdefault(entry["message"], []).append(entry["name"])
     passed = sum(entry["status"] == "passed" for entry in entries)
-    return "; ".join([f"{passed} of {len(entries)} kernels passed on a GPU", *not_run])
+    told = [f"{', '.join(names)}: {message}" for message, names in not_run.items()]
+    return ". ".join([f"{passed} of {len(entries)} kernels passed on a GPU", *told])

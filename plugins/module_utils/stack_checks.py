@@ -144,9 +144,15 @@ def probe(
     return found, runtimes
 
 
+def started_with(tree: str) -> dict[str, str]:
+    """What OlmOCR is started with in this environment, as far as this collection says."""
+    return activation.read(tree)
+
+
 class Checks:
     """One run of a checklist. `gpu` and `free_share` ask the hardware; tests answer in its place.
 
+    `variables` are what OlmOCR is started with, where they were read already.
     With `check_mode` no kernel is run and no vllm is started; what would be is told as the reason.
     """
 
@@ -158,6 +164,7 @@ class Checks:
         gpu: Callable[[], list[str]] = gpu_presence.evidence,
         free_share: Callable[[str | None], tuple[float, str] | None] = gpu_presence.free_share,
         check_mode: bool = False,
+        variables: dict[str, str] | None = None,
     ) -> None:
         self.check_mode = check_mode
         self.stage = stage
@@ -173,8 +180,7 @@ class Checks:
             "PYTHONNOUSERSITE": "1",
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
-            # What OlmOCR is started with here.
-            **activation.read(stage.tree),
+            **(started_with(stage.tree) if variables is None else variables),
         }
         # What runs here compiles, too. FlashInfer makes folders when it is imported.
         self.run_env = activation.with_own_caches(self.env, folder)
@@ -209,6 +215,8 @@ class Checks:
 
     def _files(self, item: dict) -> tuple[str, str, dict]:
         """An installer that was killed leaves packages that import all the same; only their RECORDs tell."""
+        if not self.installed:
+            return FAILED, f"found no package in {self.stage.environment}", {"packages": 0, "damaged": []}
         damaged = distributions.damaged(self.stage.tree)
         seen = {"packages": len(self.installed), "damaged": [f"{found.name} {found.version}" for found in damaged]}
         if not damaged:
@@ -260,6 +268,8 @@ class Checks:
         if item["version"] and not same_version(installed, item["version"]):
             wrong.append(f"{name} is {installed}, expected {item['version']}")
         imported = probed.seen.get("version")
+        if probed.problem is None and installed and probed.seen.get("file") is None:
+            wrong.append(f"what is imported has no file: a folder of {name} is there and cannot be read")
         # A build from a plain source tree has no version of its own to tell.
         if installed and imported and public(imported) not in (public(installed), "0.0.0"):
             wrong.append(
@@ -418,7 +428,7 @@ class Checks:
         return (
             f"compiling the module that vllm needs at its start took {max(seconds):.0f} s here, and is done anew by "
             f"whoever serves; expected at most {_SLOW_START}, as OlmOCR waits for 300 in all: let a kernel pack be "
-            "made (kernel_pack_build), or have the checks run as the service's user (verify_user), whose cache it is"
+            "made (kernel_pack_build)"
         )
 
     def _kernel(self, item: dict) -> tuple[str, str, dict]:
@@ -529,13 +539,33 @@ def run_as(user: str, stage: Stage, checklist: list[dict], check_mode: bool = Fa
     """`run` as another user of this host, with temporary files of theirs. Raises RuntimeError where that cannot be."""
     for module in (stack_probe, gpu_kernels, kernel_compile):
         programs.text(module)
-    return service_user.call(user, stage, lambda stage: run(stage, checklist, None, check_mode))
+    # systemd reads it as root, too.
+    variables = started_with(stage.tree)
+
+    def work(seen: Stage) -> list[dict]:
+        # What cannot be read looks as if it were not there, and a check that finds nothing finds nothing wrong.
+        for path in (seen.python, os.path.join(seen.tree, "lib")):
+            service_user.require(user, path)
+        for path in distributions.site_packages(seen.tree):
+            service_user.require(user, path)
+        return run(seen, checklist, None, check_mode, variables)
+
+    return service_user.call(user, stage, work)
 
 
-def run(stage: Stage, checklist: list[dict], parent: str | None, check_mode: bool = False) -> list[dict]:
+def run(
+    stage: Stage,
+    checklist: list[dict],
+    parent: str | None,
+    check_mode: bool = False,
+    variables: dict[str, str] | None = None,
+) -> list[dict]:
     """Run a checklist with its temporary files under `parent`, and leave none of them."""
     folder = tempfile.mkdtemp(prefix="stack-verify-", dir=parent)
     try:
-        return [asdict(verdict) for verdict in Checks(stage, checklist, folder, check_mode=check_mode).run()]
+        return [
+            asdict(verdict)
+            for verdict in Checks(stage, checklist, folder, check_mode=check_mode, variables=variables).run()
+        ]
     finally:
         shutil.rmtree(folder, ignore_errors=True)

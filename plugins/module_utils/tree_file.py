@@ -48,6 +48,8 @@ def _enter(folder: int, name: str, path: str) -> int:
     """The folder `name` of an open one, made where it is missing."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, dir_fd=folder)
+        # Whatever root's umask is: services read what lies there.
+        os.chmod(name, 0o755, dir_fd=folder)  # noqa: S103 - as the environment's other folders
     try:
         return os.open(name, _FOLDER, dir_fd=folder)
     except OSError as error:

@@ -294,7 +294,8 @@ def cached(host: Host) -> dict[str, str]:
 
 def lacking(compiler: dict) -> str:
     """Why this compiler makes no module for the environment's PyTorch."""
-    return "; ".join([*compiler["missing"], *([compiler["mismatch"]] if compiler["mismatch"] else [])])
+    # Whatever else a toolkit of another CUDA lacks, it would not do with it either.
+    return compiler["mismatch"] or "; ".join(compiler["missing"])
 
 
 def named(host: Host, keys: list[str]) -> dict:

@@ -116,7 +116,7 @@ options:
     default: ""
   verify_user:
     description:
-      - User whom the checks are to run as. Empty means what O(ocrfleet.gpu_stack.stack_verify#module:services) says.
+      - User whom the checks are to run as. Empty means the user at work.
     type: str
     default: ""
   recheck:
@@ -470,7 +470,7 @@ def main() -> None:
     if seen["architecture"] == "aarch64":
         remarks.append(machine_table.AARCH64)
     problems = find_problems(params, seen) + gpu_problems + privilege_problems(missing)
-    _user, wrong = service_user.chosen(params["verify_user"], [])
+    _user, wrong = service_user.chosen(params["verify_user"])
     problems += [f"verify_user: {wrong}"] if wrong else []
     uv_version = machine.uv_version(params["uv"]) if params["uv"] else ""
     if asks_index(params, not_converged, seen["environment"]["state"]):

@@ -37,13 +37,6 @@ options:
       - Root can read every file and write into every cache; a check as root says nothing about that.
     type: str
     default: ""
-  services:
-    description:
-      - systemd units. Without O(user) the C(User=) of the first that names one is taken, where root is at work and that
-        user has an account.
-    type: list
-    elements: str
-    default: []
   checks:
     description:
       - The items, in order.
@@ -320,7 +313,6 @@ def main() -> None:
             "candidate": {"type": "path"},
             "checks": {"type": "list", "elements": "dict", "required": True, "options": CHECK_SPEC},
             "user": {"type": "str", "default": ""},
-            "services": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -337,7 +329,7 @@ def main() -> None:
             msg=f"{stage.environment} is no Python environment: expected an interpreter at {python}, found none. "
             "Give the prefix of a conda or venv environment."
         )
-    user, wrong = service_user.chosen(module.params["user"], module.params["services"])
+    user, wrong = service_user.chosen(module.params["user"])
     if wrong:
         module.fail_json(msg=f"user: {wrong}")
     if user:

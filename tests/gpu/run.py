@@ -42,7 +42,7 @@ NO_COMPILER = {"PATH": "/usr/bin:/bin", "CUDA_HOME": "/nonexistent"}
 SABOTAGE = str(REPOSITORY / "tests/unit/fixtures/gpu/sabotage")
 # What uses the GPU, by what starts it: the smoke kernels, and OlmOCR's pipeline with its vllm. Compiling is dear, too.
 USERS_OF_THE_GPU = ("gpu_kernels.py", "kernel_compile.py", "olmocr.pipeline")
-ASK_TORCH = "import json, torch; print(json.dumps([torch.__version__, torch.version.cuda]))"
+ASK_TORCH = "import json, torch; print(json.dumps([torch.__version__, torch.version.cuda, torch.cuda.is_available()]))"
 
 checks: list[dict] = []
 figures: dict = {}
@@ -472,6 +472,31 @@ def chosen(only: str) -> list[str]:
     return [name for name in STEPS if name in wanted]
 
 
+def look_before() -> tuple[str, str]:
+    """PyTorch's version and its CUDA; ends with all that is missing, before anything is made."""
+    lacks = [
+        f"expected {name} in WHEELS, found none in {options.wheels}"
+        for name in ("uv", "ansible_core")
+        if not any(Path(options.wheels).glob(f"{name}-*.whl"))
+    ]
+    python, found = os.path.join(options.environment, "bin", "python"), ""
+    try:
+        asked = subprocess.run([python, "-c", ASK_TORCH], capture_output=True, text=True)
+        found = (asked.stderr.strip().splitlines() or ["nothing"])[-1] if asked.returncode else ""
+    except OSError as error:
+        found = error.strerror or str(error)
+    torch, cuda, gpu = ("", "", True) if found else json.loads(asked.stdout)
+    if found:
+        lacks.append(
+            f"expected a Python with PyTorch at {python}, found: {found}; name its prefix (make: ENVIRONMENT=)"
+        )
+    if not gpu:
+        lacks.append("expected a GPU that PyTorch can use, found none")
+    if lacks:
+        raise SystemExit("nothing was made.\n- " + "\n- ".join(lacks))
+    return torch, cuda
+
+
 def read_arguments() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheels")
@@ -486,14 +511,7 @@ def read_arguments() -> None:
     options.steps = chosen(options.only)
     options.accept_unmet = [name for name in options.accept_unmet.split(",") if name]
     options.wheels, options.out = os.path.abspath(options.wheels), os.path.abspath(options.out)
-    python = os.path.join(options.environment, "bin", "python")
-    asked = subprocess.run([python, "-c", ASK_TORCH], capture_output=True, text=True)
-    if asked.returncode:
-        found = (asked.stderr.strip().splitlines() or ["nothing"])[-1]
-        raise SystemExit(
-            f"expected PyTorch in {options.environment}, found: {found}; name its prefix with --environment"
-        )
-    options.torch, options.cuda = json.loads(asked.stdout)
+    options.torch, options.cuda = look_before()
     with open("/etc/os-release", encoding="utf-8") as file:
         release = dict(line.rstrip("\n").replace('"', "").split("=", 1) for line in file if "=" in line)
     options.distribution = f"{release['ID']}-{release['VERSION_ID']}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import commands, service_user, stack_checks, staging
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import service_user, stack_checks, staging
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 from made_environment import make_environment
 
@@ -107,34 +107,58 @@ def test_a_package_that_only_root_can_read_fails_the_checks_of_the_service(share
     assert (verdict["status"], "tool 1.0" in verdict["reason"]) == ("failed", True)
 
 
-def units(users: dict[str, str]) -> Any:
-    """A stand-in for systemctl, which cannot be had here."""
-
-    def run(argv: list[str], timeout: float) -> commands.Result:
-        assert argv[:2] == ["systemctl", "show"]
-        return commands.Result(argv, 0 if argv[-1] in users else 1, users.get(argv[-1], "") + "\n", "", 0.0)
-
-    return run
-
-
 @pytest.mark.parametrize(
-    ("user", "services", "uid", "expected"),
+    ("user", "uid", "expected"),
     [
-        ("", [], 0, ("", "")),
-        ("", ["a", "b"], 0, (USER, "")),  # a has no User=: root's
-        ("", ["a"], 0, ("", "")),
-        ("", ["gone"], 0, ("", "")),
-        ("", ["later"], 0, ("", "")),  # DynamicUser
-        ("", ["b"], 1000, ("", "")),
-        (USER, ["gone"], 0, (USER, "")),
-        (USER, [], pwd.getpwnam(USER).pw_uid, ("", "")),
-        ("no-such", [], 0, ("", "expected a user of this host, found no account 'no-such': correct the name")),
-        (USER, [], 4711, ("", f"only root can check as {USER}, and this is 4711: set become, or leave it out")),
+        ("", 0, ("", "")),
+        (USER, 0, (USER, "")),
+        (USER, pwd.getpwnam(USER).pw_uid, ("", "")),
+        ("no-such", 0, ("", "expected a user of this host, found no account 'no-such': correct the name")),
+        (USER, 4711, ("", f"only root can check as {USER}, and this is 4711: set become, or leave it out")),
     ],
 )
-def test_the_user_is_the_one_named_or_that_of_a_service(
-    monkeypatch: pytest.MonkeyPatch, user: str, services: list[str], uid: int, expected: tuple[str, str]
+def test_the_user_is_the_one_that_is_named(
+    monkeypatch: pytest.MonkeyPatch, user: str, uid: int, expected: tuple[str, str]
 ) -> None:
-    monkeypatch.setattr(commands, "run", units({"a": "", "b": USER, "later": "no-such"}))
     monkeypatch.setattr(os, "geteuid", lambda: uid)
-    assert service_user.chosen(user, services) == expected
+    assert service_user.chosen(user) == expected
+
+
+@as_root
+def test_the_start_file_is_read_as_systemd_reads_it(shared: Path) -> None:
+    """By root: a folder that is closed to the user does not make another start of it."""
+    environment = make_environment(shared / "env")
+    file = environment / "etc/ocrfleet/flashinfer.env"
+    file.parent.mkdir(parents=True)
+    file.write_text("VLLM_USE_FLASHINFER_SAMPLER=0\n")
+    file.parent.chmod(0o700)
+    seen = stack_checks.started_with(str(environment))
+    assert seen["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+    told = service_user.call(
+        USER, Stage(str(environment)), lambda stage: stack_checks.Checks(stage, [], str(shared), variables=seen).env
+    )
+    assert told["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("closed", "told"),
+    [
+        ("", "env/bin/python cannot be read, as {env} is closed to nobody"),
+        ("lib", "env/lib cannot be read by nobody"),
+        ("lib/python3.11", "found no package"),
+        ("lib/python3.11/site-packages", "env/lib/python3.11/site-packages cannot be read by nobody"),
+    ],
+)
+def test_what_is_closed_to_the_user_is_named_and_nothing_passes(shared: Path, closed: str, told: str) -> None:
+    """A check that finds no package finds none that is damaged."""
+    environment = make_environment(shared / "env")
+    (environment / closed).chmod(0o700)
+    checklist = [{"name": "files", "title": "Files", "kind": "files", "distribution": ""}]
+    try:
+        (verdict,) = stack_checks.run_as(USER, Stage(str(environment)), checklist)
+        assert verdict["status"] == "failed"
+        found = verdict["reason"]
+    except RuntimeError as error:
+        found = str(error)
+    assert told.format(env=environment) in found
