@@ -135,3 +135,17 @@ def test_a_playbook_that_cannot_begin_leaves_every_host_without_a_result(
     found = run(folder, "misspelt.yml")
     assert {outcome.state for outcome in found.values()} == {"unknown"}
     assert all("misspelt.yml" in outcome.message for outcome in found.values())
+
+
+@pytest.mark.parametrize(("asked", "checked"), [(None, "True"), ("False", "False")])
+def test_host_keys_are_checked_unless_the_operator_says_otherwise(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None, checked: str
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("ANSIBLE_HOST_KEY_CHECKING", raising=False)
+    if asked:
+        monkeypatch.setenv("ANSIBLE_HOST_KEY_CHECKING", asked)
+    said = "{{ lookup('ansible.builtin.config', 'HOST_KEY_CHECKING') }}"
+    tasks = [{"ansible.builtin.fail": {"msg": f"checked: {said}"}}]
+    (folder / "keys.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    assert run(folder, "keys.yml")["h1"].message.endswith(f"checked: {checked}")
