@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 PROJECT = Path(__file__).parents[2]
 RUN = os.environ["OCRFLEET_TEST_RUN"]
@@ -301,6 +303,65 @@ def test_a_host_that_is_away_and_one_that_reboots_stop_the_rollout_and_resume_fi
     podman("start", f"ocrfleet-{RUN}-fleet-1")
     assert fleet.run("resume").returncode == DONE
     assert set(fleet.states().values()) == {"converted"}
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("collection")
+    subprocess.run(["ansible-galaxy", "collection", "build", f"--output-path={folder}"], cwd=PROJECT, check=True)
+    return next(folder.glob("*.tar.gz"))
+
+
+def make_worker(host: str, collection: Path) -> list[str]:
+    """Make a host a control node, as docs/guides/fleet.md says; the command that runs a worker there."""
+    podman("cp", str(collection), f"ocrfleet-{RUN}-{host}:/opt/collection.tar.gz")
+    podman("cp", str(PROJECT / "execution-environment.lock"), f"ocrfleet-{RUN}-{host}:/opt/control.lock")
+    reach = yaml.safe_load((FOLDER / f"hosts/host_vars/{host}.yml").read_text())
+    common = shlex.split(reach["ansible_ssh_common_args"])
+    ssh = ["ssh", f"-p{reach['ansible_port']}", f"-i{FOLDER}/id", "-oBatchMode=yes", *common, "ocr@127.0.0.1"]
+    script = """
+        set -e
+        folder=$HOME/.ansible/collections/ansible_collections/ocrfleet/gpu_stack
+        mkdir -p $folder && tar -xzf /opt/collection.tar.gz -C $folder
+        uv venv --quiet --clear --python /usr/bin/python3 $HOME/control
+        uv pip install --quiet --python $HOME/control/bin/python --require-hashes -r /opt/control.lock
+    """
+    subprocess.run([*ssh, script], check=True)
+    return [*ssh, "PATH=$HOME/control/bin:$PATH", "exec", "ansible-runner", "worker"]
+
+
+def test_two_workers_by_ssh_of_which_one_outlives_the_control_node(collection: Path) -> None:
+    """Each worker converts the machine that it runs on, since the containers do not reach each other by SSH."""
+    hosts = ("fleet-6", "fleet-7")
+    for host in hosts:
+        Fleet(FOLDER / f"fleet-kill-{host}", host).run("rollback")
+    before = {host: tree(host) for host in hosts}
+    with ThreadPoolExecutor() as pool:
+        workers = list(pool.map(lambda host: make_worker(host, collection), hosts))
+    variables = {**LIGHT, "ansible_connection": "local"}
+    fleet = Fleet(FOLDER / "fleet-workers", ":".join(hosts), waves=[1, 1], workers=workers, variables=variables)
+    with fault("fleet-6", "20"):
+        process = fleet.start("rollout")
+        on("fleet-6", "rm -f $HOME/stand-in-sleeps; until [ -e $HOME/stand-in-sleeps ]; do sleep 0.1; done")
+        for pid in children(process.pid):  # ssh too
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+    assert fleet.states() == {"fleet-6": "running", "fleet-7": "pending"}
+    resumed = fleet.run("resume")
+    assert resumed.returncode == DONE
+    assert "waiting for the earlier run" in resumed.stdout
+    assert set(fleet.states().values()) == {"converted"}
+    # The lost run was not undone: it ended well there, and the next one found nothing to do.
+    (again,) = fleet.folder.glob("state/rollouts/*/runs/0002/0002-0.log")
+    assert "End the play for this host" in again.read_text()
+    told = [evidence(host) for host in hosts]
+    assert [found["result"] for found in told] == ["verified", "verified"]
+    assert told[0]["lock"] == told[1]["lock"] != ""
+    assert fleet.run("rollout").returncode == DONE
+    assert set(fleet.states().values()) == {"unchanged"}
+    first = sorted(path.name for path in (fleet.folder / "state/rollouts").iterdir())[0]
+    assert fleet.run("rollback", first).returncode == DONE
+    assert {host: tree(host) for host in hosts} == before
 
 
 @pytest.mark.skipif(os.environ.get("OCRFLEET_FLEET_REAL") == "0", reason="OCRFLEET_FLEET_REAL=0")

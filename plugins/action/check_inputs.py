@@ -27,8 +27,8 @@ ROLES = Path(__file__).resolve().parents[2] / "roles"
 # Short public names, which carry no role's prefix.
 SHORT_PREFIX = "fi_"
 
-# These say what is measured, where it is written and how hosts are dealt out; the installed stack is the same.
-NOT_PART_OF_THE_STACK = ("report_", "rollout_", "benchmark_", "document_", "stack_recheck")
+# These say what is measured, where files are kept and how hosts are dealt out; the installed stack is the same.
+NOT_PART_OF_THE_STACK = ("report_", "rollout_", "benchmark_", "document_", "stack_recheck", "kernel_pack_store")
 
 # These name a file on the control node. What it holds decides, not where it lies.
 BY_CONTENT = ("flashinfer_lock",)

@@ -13,13 +13,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from ocrfleet import evidence
-from ocrfleet.errors import FleetError
+from ocrfleet import evidence, workers
+from ocrfleet.errors import FleetError, Refused
 from ocrfleet.evidence import Evidence
 from ocrfleet.planning import Fleet
 from ocrfleet.text import plain
@@ -33,6 +34,13 @@ MARK = "OCRFLEET_RUN"
 HOOKS = "-hook-"  # in the name of a run that is a hook's
 # A host that loses its power says nothing: without questions of its own SSH would wait for hours. Five minutes.
 KEEP_ALIVE = "-o ServerAliveInterval=30 -o ServerAliveCountMax=10"
+# Of the environment of ansible-playbook, what holds at a worker too.
+TRAVELS = ("ANSIBLE_SSH_EXTRA_ARGS", "ANSIBLE_HOST_KEY_CHECKING")
+NEEDS = "what the playbook uses has to be installed there, this collection in the version that is here"
+
+
+class Silent(Refused):
+    """A worker that does not answer."""
 
 
 @dataclass
@@ -108,20 +116,37 @@ def judge(host: str, seen: _Seen, found: Evidence, needs_evidence: bool, began: 
     return replace(believed(found, began), facts=facts) if needs_evidence else Outcome("converted", "", found, facts)
 
 
-def deal(hosts: list[str], shards: int) -> list[list[str]]:
-    """Hosts dealt out to at most `shards` hands."""
-    hands = [hosts[number::shards] for number in range(min(shards, len(hosts)))]
-    return [hand for hand in hands if hand]
+def deal(hosts: list[str], shards: int, places: Mapping[str, int] = MappingProxyType({})) -> dict[int, list[str]]:
+    """Hosts dealt out to at most `shards` hands in turn; by its place, where a host is to have the same hand always."""
+    hands: dict[int, list[str]] = {}
+    for number, host in enumerate(hosts):
+        hands.setdefault(places.get(host, number) % shards, []).append(host)
+    return hands
 
 
 class Ansible:
-    """Runs playbooks for one rollout. `folder` is the rollout's own."""
+    """Runs playbooks for one rollout. `folder` is the rollout's own.
 
-    def __init__(self, folder: Path, inventory: list[str], forks: int = 20, shards: int = 1) -> None:
+    Where there are `workers`, each is a command of one shard. Whatever a host's transaction remembers of a run holds
+    on the machine of that run, so each host of the `fleet` has the same worker always.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        inventory: list[str],
+        forks: int = 20,
+        shards: int = 1,
+        workers: Iterable[list[str]] = (),
+        fleet: Iterable[str] = (),
+    ) -> None:
         self.folder = folder
         self.inventory = inventory
         self.forks = forks
-        self.shards = shards
+        self.workers = list(workers)
+        self.shards = len(self.workers) or shards
+        self.places = {host: place for place, host in enumerate(fleet)} if self.workers else {}
+        self.problems: list[str] = []  # of workers that did not tell the end of a run
         self.env = environment()
 
     def reports(self, run: str) -> Path:
@@ -140,68 +165,140 @@ class Ansible:
         began = time.time()
         home = self.folder / "runs" / run
         home.mkdir(mode=0o700, parents=True)
-        hands = deal(hosts, self.shards)
-        seen = [_Seen() for hand in hands]
-        arguments = {**variables, "report_dir": str(self.reports(run))} if needs_evidence else variables
+        hands = deal(hosts, self.shards, self.places)
+        seen = {number: _Seen() for number in hands}
         threads = [
             # Not in the main thread: there ansible-runner takes the signals over, and ends the playbook by SIGKILL.
-            threading.Thread(target=self._play, args=(f"{run}-{n}", home, playbook, hand, arguments, seen[n], on_event))
-            for n, hand in enumerate(hands)
+            threading.Thread(
+                target=self._play,
+                args=(home, number, self._job(run, number, playbook, variables, needs_evidence), hand, seen, on_event),
+            )
+            for number, hand in hands.items()
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         outcomes = {}
-        for hand, told in zip(hands, seen, strict=True):
+        for number, hand in hands.items():
             for host in hand:
                 found = evidence.read(self.reports(run), host) if needs_evidence else {}
-                outcomes[host] = judge(host, told, found, needs_evidence, began)
-        return outcomes
+                outcomes[host] = judge(host, seen[number], found, needs_evidence, began)
+        return {host: outcomes[host] for host in hosts}
+
+    def _job(self, run: str, number: int, playbook: str, variables: dict[str, Any], reports: bool) -> workers.Job:
+        """What ansible-runner is asked for, wherever it runs."""
+        folder = f"{workers.THERE}/reports" if self.workers else str(self.reports(run))
+        ident = f"{run}-{number}"
+        return {
+            "ident": ident,
+            "playbook": playbook,
+            "forks": self.forks,
+            "extravars": {**variables, "report_dir": folder} if reports else variables,
+            # What a worker's machine has of its own is left to it.
+            "envvars": {
+                **{name: value for name, value in self.env.items() if not self.workers or name in TRAVELS},
+                **mark(self.folder, ident),
+            },
+            "settings": {"pexpect_timeout": 1},
+            "suppress_env_files": True,
+            "quiet": True,
+        }
 
     def _play(
-        self,
-        ident: str,
-        home: Path,
-        playbook: str,
-        hosts: list[str],
-        variables: dict[str, Any],
-        seen: _Seen,
-        on_event: OnEvent,
+        self, home: Path, number: int, job: workers.Job, hosts: list[str], all_seen: dict[int, _Seen], on_event: OnEvent
+    ) -> None:
+        seen, ident = all_seen[number], job["ident"]
+        private = home / f"{ident}.runner"
+        private.mkdir(mode=0o700)
+        log = home / f"{ident}.log"
+
+        def look(event: dict[str, Any]) -> bool:
+            return self._look(event, seen, on_event)
+
+        try:
+            if self.workers:
+                self._stream(self.workers[number], home, private, job, hosts, seen, look)
+            else:
+                self._run_here(home, private, job, hosts, seen, look)
+        except Exception as error:  # whatever it is, these hosts have no result, and the gate must hear of it
+            seen.error = f"ansible-runner: {type(error).__name__}: {error}"
+            seen.stats = None
+        finally:
+            # Of what ansible-runner leaves, `command` and `env` hold every variable. The output is worth keeping.
+            for output in (workers.artifacts(private, job) / "stdout", workers.returned(private, job) / "stdout"):
+                if output.is_file():
+                    os.replace(output, log)
+            shutil.rmtree(private, ignore_errors=True)
+        if seen.stats is None and not seen.error:
+            seen.error = _last_words(log, seen.rc)
+            if self.workers:
+                seen.error = f"{workers.shown(self.workers[number])}: {seen.error}; {NEEDS}"
+        if self.workers and seen.stats is None:
+            self.problems.append(seen.error)
+
+    def _run_here(
+        self, home: Path, private: Path, job: workers.Job, hosts: list[str], seen: _Seen, look: workers.OnRunnerEvent
     ) -> None:
         import ansible_runner  # slow to import, and `ocrfleet status` does without
 
-        limit = home / f"{ident}.limit"
+        limit = home / f"{job['ident']}.limit"
         limit.write_text("\n".join(hosts) + "\n", encoding="utf-8")
-        private = home / f"{ident}.runner"
-        private.mkdir(mode=0o700)
-        try:
-            runner = ansible_runner.run(
-                private_data_dir=str(private),
-                project_dir=os.getcwd(),
-                ident=ident,
-                playbook=playbook,
-                inventory=self.inventory,
-                limit=f"@{limit}",
-                forks=self.forks,
-                extravars=variables,
-                envvars={**self.env, **mark(self.folder, ident)},
-                settings={"pexpect_timeout": 1},
-                suppress_env_files=True,
-                quiet=True,
-                event_handler=lambda event: self._look(event, seen, on_event),
-            )
-            seen.rc = runner.rc
-        except Exception as error:  # whatever it is, these hosts have no result, and the gate must hear of it
-            seen.error = f"ansible-runner: {type(error).__name__}: {error}"
-        finally:
-            # Of what ansible-runner leaves, `command` and `env` hold every variable. The output is worth keeping.
-            output = private / "artifacts" / ident / "stdout"
-            if output.is_file():
-                os.replace(output, home / f"{ident}.log")
-            shutil.rmtree(private, ignore_errors=True)
-        if seen.stats is None and not seen.error and not seen.messages:
-            seen.error = _last_words(home / f"{ident}.log", seen.rc)
+        runner = ansible_runner.run(
+            private_data_dir=str(private),
+            project_dir=os.getcwd(),
+            inventory=self.inventory,
+            limit=f"@{limit}",
+            event_handler=look,
+            **job,
+        )
+        seen.rc = runner.rc
+
+    def _stream(
+        self,
+        worker: list[str],
+        home: Path,
+        private: Path,
+        job: workers.Job,
+        hosts: list[str],
+        seen: _Seen,
+        look: workers.OnRunnerEvent,
+    ) -> None:
+        sent = workers.pack(private, job, self.inventory, hosts)
+        # What was said is kept also where the connection is lost, and the output with it.
+        with (home / f"{job['ident']}.log").open("w", encoding="utf-8") as log:
+
+            def take(event: dict[str, Any]) -> bool:
+                log.write(f"{event.get('stdout', '')}\n")
+                return look(event)
+
+            problem = workers.stream(worker, private, sent, {**os.environ, **self.env, **job["envvars"]}, take)
+        if problem:
+            seen.stats, seen.error = None, problem
+            return
+        workers.unpack(private, job, self.reports(job["ident"].rpartition("-")[0]))
+        rc = workers.returned(private, job) / "rc"
+        seen.rc = int(rc.read_text(encoding="utf-8")) if rc.is_file() else None
+
+    def at_work_there(self, hosts: Iterable[str], kind: str = "") -> list[str]:
+        """Runs of this rollout that go on at the workers of these hosts. Raises Silent where one does not answer."""
+        numbers = sorted({self.places[host] % self.shards for host in hosts if host in self.places})
+        asked: list[list[str]] = []
+        found = []
+        for worker in (self.workers[number] for number in numbers):
+            if worker in asked:
+                continue
+            asked.append(worker)
+            begins = f"{MARK}={self.folder}/"
+            marks, problem = workers.at_work(worker, begins, {**os.environ, **self.env})
+            if problem:
+                raise Silent(
+                    f"{problem}. Whether an earlier run goes on there cannot be told: mend that, then resume; or, "
+                    "where that machine is gone, go on with --here, without workers"
+                )
+            runs = [text[len(begins) :] for text in marks]
+            found += [f"{run} at {workers.shown(worker)}" for run in runs if kind in run]
+        return found
 
     @staticmethod
     def _look(event: dict[str, Any], seen: _Seen, on_event: OnEvent) -> bool:

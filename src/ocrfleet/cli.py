@@ -55,13 +55,16 @@ def parser() -> argparse.ArgumentParser:
     waits = argparse.ArgumentParser(add_help=False)
     waits.add_argument("--no-wait", action="store_true", help="end instead of waiting; `ocrfleet resume` goes on")
 
+    place = argparse.ArgumentParser(add_help=False)
+    place.add_argument("--here", action="store_true", help="run Ansible here, not at the policy's workers")
+
     def add(name: str, parents: list[argparse.ArgumentParser], text: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, parents=parents, help=text, description=text[0].upper() + text[1:] + ".")
 
     add("plan", [shape, shown], "show the waves, and which hosts differ; nothing is changed")
     add("rollout", [shape, waits], "convert the fleet")
-    add("resume", [which, waits], "go on with a rollout that was killed, stopped or paused")
-    add("rollback", [which], "put back every host that a rollout converted")
+    add("resume", [which, waits, place], "go on with a rollout that was killed, stopped or paused")
+    add("rollback", [which, place], "put back every host that a rollout converted")
     status = add("status", [which, shown], "show a rollout, or all of them")
     status.add_argument("--all", action="store_true", help="list all rollouts")
     add("report", [which, shown], "write the report of a rollout, and show it")
@@ -182,10 +185,10 @@ def go_where_it_began(state: State) -> None:
         ) from error
 
 
-def drive(store: Store, state: State, console: Console, wait: bool, back: bool = False) -> int:
+def drive(store: Store, state: State, console: Console, wait: bool, back: bool = False, here: bool = False) -> int:
     go_where_it_began(state)
     with Progress(state, console) as progress:
-        driver = Driver(state, progress, wait=wait, elsewhere=store.out_of_service(but=state.id))
+        driver = Driver(state, progress, wait=wait, elsewhere=store.out_of_service(but=state.id), here=here)
         code = driver.back() if back else driver.forward()
     output.show_rollout(output.rollout_data(state, False), console, every_host=False)
     if code in (errors.STOPPED, errors.PAUSED) and state.state not in OVER:
@@ -221,7 +224,7 @@ def resume(args: argparse.Namespace, console: Console) -> int:
                 f"`ocrfleet rollback {state.id}` takes up what is not back"
             )
         free(store, state, state.backward)
-        return drive(store, state, console, not args.no_wait, back=state.backward)
+        return drive(store, state, console, not args.no_wait, back=state.backward, here=args.here)
 
 
 def rollback(args: argparse.Namespace, console: Console) -> int:
@@ -230,7 +233,7 @@ def rollback(args: argparse.Namespace, console: Console) -> int:
         state = store.open(args.rollout)
         working_on(state.id)
         free(store, state, True)
-        return drive(store, state, console, True, back=True)
+        return drive(store, state, console, True, back=True, here=args.here)
 
 
 def status(args: argparse.Namespace, console: Console) -> int:

@@ -75,6 +75,8 @@ def _beyond_the_schema(policy: Policy) -> Iterator[str]:
             yield from _no_numbers(value, name)
     if "drain" in policy["hooks"] and "undrain" not in policy["hooks"]:
         yield "hooks: expected undrain beside drain, found none; every host would stay out of service"
+    if policy["workers"] and policy["shards"] != 1:
+        yield "shards: expected none beside workers, which do one each; name a worker twice for two"
     for gate in policy["gates"]:
         try:
             jmespath.compile(gate["query"])
@@ -101,6 +103,7 @@ def complete(given: object, source: str = "the policy") -> Policy:
             default = rule.get("default", rules["$defs"]["windows"]["default"])
             policy[name] = given.get(name, default)
         problems = list(_beyond_the_schema(policy))
+        policy["shards"] = len(policy["workers"]) or policy["shards"]
     if problems:
         raise FleetError(f"{source} is not right; nothing was touched.\n- " + "\n- ".join(problems))
     return policy

@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from typing import Any, NoReturn, Protocol
 
 from ocrfleet import errors, evidence, gate, hooks, planning
-from ocrfleet.ansible import HOOKS, Ansible, Outcome, at_work, believed, remove_leftovers
+from ocrfleet.ansible import HOOKS, Ansible, Outcome, Silent, at_work, believed, remove_leftovers
 from ocrfleet.errors import FleetError, Refused
 from ocrfleet.state import Host, State
 from ocrfleet.text import one_line
@@ -47,7 +47,7 @@ class Driver:
     """Works on one rollout. `clock`, `sleep` and `make_ansible` are what tests and simulations replace.
 
     `elsewhere` are the hosts that other rollouts have left out of service: while this driver holds the store's lock no
-    other one changes that.
+    other one changes that. `here` leaves the policy's workers out.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Driver:
         wait: bool = True,
         make_ansible: Callable[..., Ansible] = Ansible,
         elsewhere: Iterable[str] = (),
+        here: bool = False,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -70,7 +71,11 @@ class Driver:
         self.elsewhere = [name for name in elsewhere if name in limited]
         self.clock = clock
         self.sleep = sleep
-        self.ansible = make_ansible(state.folder, state.inventory, self.policy["forks"], self.policy["shards"])
+        # A rollout that an earlier version began has no such setting.
+        workers = [] if here else self.policy.get("workers", [])
+        self.ansible = make_ansible(
+            state.folder, state.inventory, self.policy["forks"], self.policy["shards"], workers, self.fleet.hosts
+        )
         self.interrupted = threading.Event()
 
     # --- from the beginning, and from wherever it was left ---
@@ -102,12 +107,17 @@ class Driver:
 
     def abort(self) -> None:
         """End a rollout that no driver works on. Hosts that are converted or as they were go back into service."""
-        if processes := self._still_at_work():
+        try:
+            found = self._still_at_work()
+        except Silent as error:
+            self.watcher.note(f"{error}")
+            found = []
+        if found:
             raise Refused(
-                f"its earlier run still works as processes {processes}; `ocrfleet resume {self.state.id}` waits for "
-                "them, or end them and abort again"
+                f"its earlier run still works as {', '.join(found)}; `ocrfleet resume {self.state.id}` waits for "
+                "that, or end it and abort again"
             )
-        self._settle()
+        self._read_what_is_left()
         why = "its run was ended from outside; look at the host"
         for state, then in (("running", "unknown"), ("rolling back", "not rolled back")):
             self._skip({host.name: why for host in self.state.hosts(states=[state])}, then)
@@ -117,6 +127,10 @@ class Driver:
     def _settle(self) -> None:
         """Find out what an earlier driver left: wait for its processes, and read what they still wrote."""
         self._wait_for_earlier()
+        self._read_what_is_left()
+
+    def _read_what_is_left(self) -> None:
+        remove_leftovers(self.state.folder)
         ended = []
         for host in self.state.hosts(states=["running"]):
             found = evidence.read(self.ansible.reports(host.run), host.name)
@@ -132,26 +146,31 @@ class Driver:
         # Nobody is at work on these: they go back into service, or are drained again with their next run.
         self._undrain(self.state.hosts())
 
-    def _still_at_work(self) -> list[int]:
-        """Processes that a killed driver left. Where no host is under way, only its hooks may still work on one.
+    def _still_at_work(self) -> list[str]:
+        """What an earlier driver left at work. Where no host is under way, only its hooks may still work on one.
 
-        All others are connections that SSH keeps for a while.
+        All others are connections that SSH keeps for a while. A worker goes on also where the connection to it was
+        lost, which left its hosts without a result.
         """
-        if self.state.hosts(states=("running", "rolling back")):
-            return at_work(self.state.folder)
-        return at_work(self.state.folder, HOOKS) if any(host.drained for host in self.state.hosts()) else []
+        under_way = bool(self.state.hosts(states=("running", "rolling back")))
+        drained = [host.name for host in self.state.hosts() if host.drained]
+        kind = "" if under_way else HOOKS
+        here = at_work(self.state.folder, kind) if under_way or drained else []
+        if here or not self.ansible.workers:
+            return [f"process {pid}" for pid in here]
+        lost = self.state.hosts(states=("running", "rolling back", "unknown", "not rolled back"))
+        return self.ansible.at_work_there([host.name for host in lost]) or self.ansible.at_work_there(drained, HOOKS)
 
     def _wait_for_earlier(self) -> None:
         until, told = self.clock() + PATIENCE, False
-        while processes := self._still_at_work():
+        while found := self._still_at_work():
             if not told:
-                self.watcher.note(f"waiting for the earlier run, which still works as process {processes[0]}")
+                self.watcher.note(f"waiting for the earlier run, which still works as {found[0]}")
                 told = True
             if self.clock() > until:
-                raise Refused(f"the earlier run still works as processes {processes}; end them, then resume")
+                raise Refused(f"the earlier run still works as {', '.join(found)}; end that, then resume")
             self._listen()
             self.sleep(POLL)
-        remove_leftovers(self.state.folder)
 
     @staticmethod
     def _answered(first: float | None, outcome: Outcome) -> Outcome:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ocrfleet.ansible import Ansible
+from ocrfleet.errors import FleetError
 from ocrfleet.policy import Policy
 
 PLAYBOOK = "ocrfleet.gpu_stack.survey"
@@ -28,8 +29,10 @@ class Survey:
 
 def survey(inventory: list[str], hosts: list[str], policy: Policy, on_event: Callable[[str, str, str], None]) -> Survey:
     with tempfile.TemporaryDirectory(prefix="ocrfleet-") as folder:
-        ansible = Ansible(Path(folder), inventory, policy["forks"], policy["shards"])
+        ansible = Ansible(Path(folder), inventory, policy["forks"], policy["shards"], policy["workers"], hosts)
         outcomes = ansible.run("survey", PLAYBOOK, hosts, policy["variables"], on_event, needs_evidence=False)
+    if ansible.problems:
+        raise FleetError("a worker does not work; nothing was touched.\n- " + "\n- ".join(ansible.problems))
     told: dict[str, dict[str, Any]] = {host: found.facts for host, found in outcomes.items() if found.facts}
     return Survey(
         {host: str(facts["versions_fingerprint"]) for host, facts in told.items()},

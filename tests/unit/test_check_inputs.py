@@ -116,6 +116,8 @@ def test_an_empty_list_of_what_is_protected_is_told():
 def test_the_hash_follows_what_decides_the_stack_and_nothing_else():
     base = {"fi_method": "pypi", "report_dir": "a"}
     assert check_inputs.spec_hash(base) == check_inputs.spec_hash({**base, "report_dir": "b"})
+    # A worker of a rollout has a new one for each run.
+    assert check_inputs.spec_hash(base) == check_inputs.spec_hash({**base, "kernel_pack_store": "b"})
     assert check_inputs.spec_hash(base) != check_inputs.spec_hash({**base, "fi_method": "none"})
 
 

@@ -80,7 +80,8 @@ def test_the_guide_lists_every_exit_code() -> None:
 
 def test_the_guides_policy_is_a_policy() -> None:
     text = (ROOT / "docs/guides/fleet.md").read_text(encoding="utf-8")
-    [shown] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    shown, workers = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert policy.complete(yaml.safe_load(workers))["shards"] == 3
     policy.complete(yaml.safe_load(shown))
 
 

@@ -35,6 +35,8 @@ def test_an_empty_policy_is_one_canary_then_shares_and_no_failure() -> None:
         ({"soak_minutes": float("nan")}, "soak_minutes: expected a number, found nan"),
         ({"gates": [{"name": "a", "query": "a", "at_least": float("nan")}]}, "gates.0.at_least: expected a number"),
         ({"hooks": {"drain": {"command": ["a"]}}}, "expected undrain beside drain"),
+        ({"workers": ["ansible-runner worker"]}, "workers.0: expected a command as a list of words"),
+        ({"workers": [["a"], ["b"]], "shards": 3}, "shards: expected none beside workers"),
         (["waves"], "expected"),
     ],
 )
@@ -57,3 +59,8 @@ def test_all_mistakes_are_told_at_once() -> None:
 )
 def test_shares(value: int | str, total: int, least: int, expected: int) -> None:
     assert policy.share(value, total, least) == expected
+
+
+def test_a_wave_goes_by_as_many_hosts_as_the_workers_take() -> None:
+    assert policy.complete({"workers": [["a"], ["b"], ["b"]]})["shards"] == 3
+    assert policy.complete({})["shards"] == 1
