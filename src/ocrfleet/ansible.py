@@ -73,6 +73,7 @@ def checkout() -> Path | None:
 def environment() -> dict[str, str]:
     """What ansible-playbook is started with. From a checkout, that checkout's collection and settings are used."""
     env = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    env["PWD"] = os.getcwd()  # the roles name folders by it: those of where the rollout was begun, not of this shell
     env["ANSIBLE_SSH_EXTRA_ARGS"] = os.environ.get("ANSIBLE_SSH_EXTRA_ARGS", KEEP_ALIVE)
     # ansible-runner 2.4 turns the check off where this is not set, whatever ansible.cfg says.
     env["ANSIBLE_HOST_KEY_CHECKING"] = os.environ.get("ANSIBLE_HOST_KEY_CHECKING", "True")

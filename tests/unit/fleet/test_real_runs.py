@@ -162,3 +162,12 @@ def test_host_keys_are_checked_unless_the_operator_says_otherwise(
     tasks = [{"ansible.builtin.fail": {"msg": f"checked: {said}"}}]
     (folder / "keys.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
     assert run(folder, "keys.yml")["h1"].message.endswith(f"checked: {checked}")
+
+
+def test_folders_are_looked_for_where_the_rollout_was_begun(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The roles name theirs by PWD, which is the shell's of whoever resumes."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PWD", "/elsewhere")
+    tasks = [{"ansible.builtin.fail": {"msg": "{{ lookup('ansible.builtin.env', 'PWD') }}"}}]
+    (folder / "where.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    assert run(folder, "where.yml")["h1"].message.endswith(f" {folder.resolve()}")
