@@ -60,10 +60,8 @@ class Hosts(Ansible):
 
     def run(self, run: str, playbook: str, hosts: list[str], *_rest: Any, **_more: Any) -> dict[str, Outcome]:
         cls = type(self)
-        (self.folder / "runs" / run).mkdir(parents=True)
-        if run.endswith("-soak"):
-            return {host: Outcome("converted") for host in hosts}
         cls.calls += 1
+        (self.folder / "runs" / run).mkdir(parents=True)
         if cls.calls in cls.die_at:
             raise Killed
         found = {}

@@ -339,8 +339,7 @@ def test_two_workers_by_ssh_of_which_one_outlives_the_control_node(collection: P
     with ThreadPoolExecutor() as pool:
         workers = list(pool.map(lambda host: make_worker(host, collection), hosts))
     variables = {**LIGHT, "ansible_connection": "local"}
-    shape = {"waves": [1, 1], "soak_minutes": 0.01, "workers": workers, "variables": variables}
-    fleet = Fleet(FOLDER / "fleet-workers", ":".join(hosts), **shape)
+    fleet = Fleet(FOLDER / "fleet-workers", ":".join(hosts), waves=[1, 1], workers=workers, variables=variables)
     with fault("fleet-6", "20"):
         process = fleet.start("rollout")
         on("fleet-6", "rm -f $HOME/stand-in-sleeps; until [ -e $HOME/stand-in-sleeps ]; do sleep 0.1; done")
@@ -352,9 +351,6 @@ def test_two_workers_by_ssh_of_which_one_outlives_the_control_node(collection: P
     assert resumed.returncode == DONE
     assert "waiting for the earlier run" in resumed.stdout
     assert set(fleet.states().values()) == {"converted"}
-    # After its soak the first wave was looked at again, by the playbook verify.
-    (checked,) = fleet.folder.glob("state/rollouts/*/runs/*-soak/*.log")
-    assert "TASK [ocrfleet.gpu_stack.verify : Run the checklist" in checked.read_text()
     # The lost run was not undone: it ended well there, and the next one found nothing to do.
     (again,) = fleet.folder.glob("state/rollouts/*/runs/0002/0002-0.log")
     assert "End the play for this host" in again.read_text()

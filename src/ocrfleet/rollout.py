@@ -198,12 +198,9 @@ class Driver:
         if number == len(self.state.waves()):
             self.state.set_wave(number, "passed")
             return
-        if wave["state"] not in ("soaked", "checked"):
+        if wave["state"] != "soaked":
             self._soak(number)
             self.state.set_wave(number, "soaked")
-        if wave["state"] != "checked":
-            self._check(number, bool(wave["canary"]))
-            self.state.set_wave(number, "checked")
         if number in self.policy["approve_after"]:
             self._approval(number)
         self.state.set_wave(number, "passed")
@@ -370,25 +367,6 @@ class Driver:
             ended = next(wave["ended"] for wave in self.state.waves() if wave["number"] == number)
             self.state.set_state("soaking", f"{minutes:g} minutes after wave {number}")
             self._pass_time(ended + 60 * minutes, f"soaking {minutes:g} minutes after wave {number}")
-
-    def _check(self, number: int, canary: bool) -> None:
-        """Look at the hosts of a wave again, and judge it anew. It changes nothing, so a killed one is made again."""
-        playbook = self.policy.get("soak_check")  # a rollout that an earlier version began has none
-        names = [host.name for host in self.state.hosts(number, gate.CONVERTED)]
-        if not (playbook and self.policy["soak_minutes"] and names):
-            return
-        self._listen()
-        self.state.set_state("checking", f"wave {number} after its soak, by {playbook}")
-        self.watcher.note(f"looking at wave {number} again after its soak")
-        run = f"{self._new_run()}-soak"
-        outcomes = self.ansible.run(run, playbook, names, dict(self.policy["variables"]), self.watcher.event, False)
-        lost = {name: o for name, o in outcomes.items() if o.state != "converted"}
-        told = {name: f"converted, and after its soak: {o.message or o.state}" for name, o in lost.items()}
-        # As figures too: where all is there as it was left, only a host that missed one is verified anew.
-        self.state.end([(name, o.state, told[name], self.state.evidence(name), told[name]) for name, o in lost.items()])
-        for name, o in lost.items():
-            self.watcher.host(name, o.state, told[name])
-        self._judge(number, canary)
 
     def _approval(self, number: int) -> None:
         self.state.set_state(

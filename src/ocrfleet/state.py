@@ -23,7 +23,7 @@ from ocrfleet.policy import Policy
 
 FORMAT = 2
 
-# Of a rollout: planned, running, soaking, checking, waiting (approval), paused, stopped (a gate), aborted, finished.
+# Of a rollout: planned, running, soaking, waiting (approval), paused, stopped (a gate), aborted, finished.
 OVER = ("aborted", "finished", "rolled back")
 # Of a host: pending, running, converted, unchanged (had it already), failed, unreachable, skipped (not drained),
 # unknown (its run told nothing of it), rolling back, rolled back.

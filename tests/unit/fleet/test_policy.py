@@ -37,7 +37,6 @@ def test_an_empty_policy_is_one_canary_then_shares_and_no_failure() -> None:
         ({"hooks": {"drain": {"command": ["a"]}}}, "expected undrain beside drain"),
         ({"workers": ["ansible-runner worker"]}, "workers.0: expected a command as a list of words"),
         ({"workers": [["a"], ["b"]], "shards": 3}, "shards: expected none beside workers"),
-        ({"soak_check": True}, "soak_check: expected a playbook, or false for none; found true"),
         (["waves"], "expected"),
     ],
 )

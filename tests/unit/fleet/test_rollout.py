@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,9 @@ from ocrfleet.state import State
 
 from .conftest import Counting, Killed, Silent
 
-CHECK = "ocrfleet.gpu_stack.verify"
-
 
 def touched(fake: Any) -> Counter[str]:
-    return Counter(host for playbook, hosts, _variables in fake.calls if playbook != CHECK for host in hosts)
+    return Counter(host for _playbook, hosts, _variables in fake.calls for host in hosts)
 
 
 def hooks(folder: Path, drain: str = "true", undrain: str = "true") -> dict[str, Any]:
@@ -166,76 +163,6 @@ def test_a_repaired_wave_soaks_from_its_own_end(make, drive, fake) -> None:
     fake.answers.clear()
     assert drive(state, wait=False) == errors.PAUSED
     assert set(touched(fake)) == {"h1"}
-
-
-def checking(fake: Any) -> bool:
-    return bool(fake.calls[-1][0] == CHECK)
-
-
-def test_what_fails_after_the_soak_closes_the_gate_and_is_verified_anew(make, drive, fake) -> None:
-    state = make(3, waves=[1], soak_minutes=0.0001, variables={"a": 1})
-    fake.answers["h1"] = lambda host: "failed" if checking(fake) else "converted"
-    assert drive(state) == errors.STOPPED
-    assert fake.calls[1:] == [(CHECK, ["h1"], {"a": 1})]
-    assert "the gate after wave 1 is closed: 1 of 1 hosts: h1: converted, and after its soak: h1 said no" in state.note
-    (host,) = state.hosts(1)
-    assert (host.state, host.message) == ("failed", "converted, and after its soak: h1 said no")
-    # What is left for a roll-back, and what a limit counts.
-    assert (state.to_put_back(), state.out_of_service()) == ([host], [host])
-    fake.answers.clear()
-    fake.calls.clear()
-    assert drive(state) == errors.DONE
-    assert [(playbook == CHECK, hosts, "stack_recheck" in given) for playbook, hosts, given in fake.calls] == [
-        (False, ["h1"], True),
-        (True, ["h1"], False),
-        (False, ["h2"], False),
-        (True, ["h2"], False),
-        (False, ["h3"], False),
-    ]
-    assert state.counts() == {"converted": 3}
-
-
-def test_a_host_that_is_away_after_the_soak_counts_among_the_allowed_failures(make, drive, fake) -> None:
-    state = make(4, waves=[1, 2, 1], soak_minutes=0.0001, allowed_failures=1)
-    fake.answers["h2"] = lambda host: "unreachable" if checking(fake) else "converted"
-    assert drive(state) == errors.INCOMPLETE
-    assert drive(state) == errors.DONE
-    # It was done again after the last wave, where nothing soaks.
-    assert touched(fake) == {"h1": 1, "h2": 2, "h3": 1, "h4": 1}
-    assert [hosts for playbook, hosts, _variables in fake.calls if playbook == CHECK] == [["h1"], ["h2", "h3"]]
-
-
-@pytest.mark.parametrize("settings", [{"soak_minutes": 0.0001, "soak_check": False}, {}])
-def test_nothing_is_verified_without_a_soak_or_where_the_policy_says_so(make, drive, fake, settings: Any) -> None:
-    assert drive(make(2, waves=[1], **settings)) == errors.DONE
-    assert len(fake.calls) == 2
-
-
-def test_a_killed_check_is_made_again_and_converts_nobody(make, drive, fake) -> None:
-    state = make(2, waves=[1], soak_minutes=0.0001)
-
-    def killed(_host: str) -> str:
-        if checking(fake):
-            raise Killed
-        return "converted"
-
-    fake.answers["h1"] = killed
-    with pytest.raises(Killed):
-        drive(state)
-    assert state.state == "checking"
-    fake.answers.clear()
-    assert drive(state) == errors.DONE
-    assert [playbook == CHECK for playbook, _hosts, _variables in fake.calls] == [False, True, True, False]
-
-
-def test_a_wave_that_waits_for_an_approval_is_not_checked_again(make, drive, fake) -> None:
-    state = make(2, waves=[1], soak_minutes=0.0001, approve_after=[1])
-    # The soak is over by the driver's clock, so that only the approval is not waited for.
-    assert drive(state, wait=False, clock=lambda: time.time() + 60) == errors.PAUSED
-    assert state.state == "waiting"
-    state.request("approve")
-    assert drive(state) == errors.DONE
-    assert [playbook == CHECK for playbook, _hosts, _variables in fake.calls] == [False, True, False]
 
 
 def test_a_wave_is_stopped_between_its_batches(make, fake) -> None:
@@ -423,9 +350,7 @@ def test_a_kill_at_any_write_is_survived(make, fake, at: int, after: bool, monke
     assert not done_before & set(touched(fake)), "a finished host was done again"
     assert set(before) | set(touched(fake)) == {f"h{number}" for number in range(1, 6)}
     assert not [host.name for host in again.hosts() if host.drained]
-    for playbook, hosts, variables in [*first_calls, *fake.calls]:
-        if playbook == CHECK:
-            continue
+    for _playbook, hosts, variables in [*first_calls, *fake.calls]:
         assert ("flashinfer_lock" in variables) is (hosts != ["h1"]), "the canary's lock is lost"
     assert killed or at > 23
 
