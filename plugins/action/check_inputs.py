@@ -28,7 +28,11 @@ ROLES = Path(__file__).resolve().parents[2] / "roles"
 SHORT_PREFIX = "fi_"
 
 # These say what is measured, where files are kept and how hosts are dealt out; the installed stack is the same.
-NOT_PART_OF_THE_STACK = ("report_", "rollout_", "benchmark_", "document_", "stack_recheck", "kernel_pack_store")
+NOT_PART_OF_THE_STACK = (
+    *("report_", "rollout_", "benchmark_", "document_", "stack_recheck"),
+    # Their defaults lie where Ansible was started, which is another folder at each worker of a rollout.
+    *("kernel_pack_store", "flashinfer_wheelhouse"),
+)
 
 # These name a file on the control node. What it holds decides, not where it lies.
 BY_CONTENT = ("flashinfer_lock",)

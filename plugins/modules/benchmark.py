@@ -113,7 +113,9 @@ levels:
     - Each level with C(status) (V(measured), V(failed) or V(not_run)), C(reason), and C(comparisons); with the time at
       which it C(finished), and the C(fingerprint) of the candidate's packages.
     - C(documents) and C(server) have under C(baseline) and C(candidate) the C(proof), lines of vllm's log that say what
-      it used. Where FlashInfer had no part in the figures of C(documents), or it is not known, a C(note) says so.
+      it used. Where these of C(documents) do not name FlashInfer a C(note) says so. Where they name its sampler alone
+      there is none, and it serves only requests with top_k or top_p. OlmOCR 0.4.2 sends neither; a model's
+      C(generation_config.json) may.
     - A comparison has a C(status) of its own, and where that is V(failed) a C(reason). Else it has both sides'
       C(median) and C(spread), the C(speedup) with its interval from C(low) to C(high), and a C(verdict).
   returned: always

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from ocrfleet import errors, evidence, gate, hooks, planning
@@ -273,14 +274,24 @@ class Driver:
             if found.state in gate.CONVERTED:
                 figures = "; ".join(gate.figure_problems(found.evidence, self.policy["gates"]))
             rows.append((name, found.state, found.message, found.evidence, figures))
+        self._keep_locks(ended)
         self.state.end(rows)
         for name, state, message, _evidence, figures in rows:
             self.watcher.host(name, state, message or figures)
 
+    def _keep_locks(self, ended: list[tuple[str, Outcome]]) -> None:
+        """A canary that is looked at again later installs nothing, and tells no lock then."""
+        canaries = {wave["number"]: wave["cohort"] for wave in self.state.waves() if wave["canary"]}
+        waves = {host.name: host.wave for host in self.state.named(name for name, _found in ended)}
+        for name, found in ended:
+            text = found.evidence.get("lock", "")
+            if waves[name] in canaries and found.state in gate.CONVERTED and text and evidence.is_lock(text):
+                self._write_lock(canaries[waves[name]], text)
+
     def _lock(self, number: int, cohort: str) -> str:
         """The file of the packages that the canary got, exactly: what its like get after it. "" where it got none.
 
-        It is made of the canary's evidence each time, so a kill cannot lose it.
+        It is made of the canary's evidence each time, so a kill cannot lose it; and else what an earlier run left.
         """
         canary = next(wave["number"] for wave in self.state.waves() if wave["cohort"] == cohort and wave["canary"])
         got_packages = False
@@ -288,10 +299,13 @@ class Driver:
             found = self.state.evidence(host.name)
             text = found.get("lock", "")
             if text and evidence.is_lock(text):
-                return self._lock_file(cohort, text)
+                return self._write_lock(cohort, text)
             # Where its evidence names no baseline, a run that told nothing has converted it.
             changed = found.get("plan") or found.get("changed") or not evidence.baseline(found)
             got_packages = got_packages or (host.state == "converted" and bool(changed))
+        kept = self._lock_file(cohort)
+        if kept.is_file():
+            return str(kept)
         if got_packages and "flashinfer_lock" not in self.policy["variables"]:
             self._stop(
                 number,
@@ -300,9 +314,12 @@ class Driver:
             )
         return ""
 
-    def _lock_file(self, cohort: str, text: str) -> str:
+    def _lock_file(self, cohort: str) -> Path:
         # A cohort's name is what hosts told, so it is in no file's name.
-        file = self.state.folder / "locks" / f"{hashlib.sha256(cohort.encode()).hexdigest()[:16]}.txt"
+        return self.state.folder / "locks" / f"{hashlib.sha256(cohort.encode()).hexdigest()[:16]}.txt"
+
+    def _write_lock(self, cohort: str, text: str) -> str:
+        file = self._lock_file(cohort)
         file.parent.mkdir(mode=0o700, exist_ok=True)
         draft = file.with_suffix(".new")
         draft.write_text(text, encoding="utf-8")

@@ -118,6 +118,7 @@ def test_the_hash_follows_what_decides_the_stack_and_nothing_else():
     assert check_inputs.spec_hash(base) == check_inputs.spec_hash({**base, "report_dir": "b"})
     # A worker of a rollout has a new one for each run.
     assert check_inputs.spec_hash(base) == check_inputs.spec_hash({**base, "kernel_pack_store": "b"})
+    assert check_inputs.spec_hash(base) == check_inputs.spec_hash({**base, "flashinfer_wheelhouse": "b"})
     assert check_inputs.spec_hash(base) != check_inputs.spec_hash({**base, "fi_method": "none"})
 
 

@@ -215,6 +215,18 @@ def test_resume_tries_hosts_with_a_missed_figure_again(make, drive, fake) -> Non
     assert [variables.get("stack_recheck") for _playbook, _hosts, variables in fake.calls] == [None, True, None]
 
 
+def test_a_canary_that_is_looked_at_again_does_not_lose_its_lock(make, drive, fake):
+    """A recheck installs nothing: it tells no lock, no plan and no transaction."""
+    state = make(2, gates=[{"name": "pages a second", "query": "speed", "at_least": 11}])
+    assert drive(state) == errors.STOPPED
+    fake.tells["h1"] = {"lock": "", "transaction": {}, "speed": 12}
+    fake.tells["h2"] = {"speed": 12}
+    assert drive(state) == 0
+    assert [host.state for host in state.hosts()] == ["converted"] * 2
+    (variables,) = [variables for _playbook, hosts, variables in fake.calls if hosts == ["h2"]]
+    assert Path(variables["flashinfer_lock"]).read_text(encoding="utf-8") == "flashinfer-python==0.3.1\n"
+
+
 def test_a_host_whose_drain_failed_half_way_is_undrained(make, drive, fake, tmp_path) -> None:
     state = make(2, waves=["100%"], hooks=hooks(tmp_path, '[ "$1" != h2 ]'))
     assert drive(state) == errors.STOPPED
