@@ -173,6 +173,13 @@ class Driver:
             self._listen()
             self.sleep(POLL)
 
+    def _told(self, known: Host, outcome: Outcome) -> Outcome:
+        """What a run found of a host, held against what is `known` of it."""
+        if known.figures:  # it was looked at again: an earlier run did tell what became of it
+            changed = outcome.state == "unchanged" and known.baseline
+            return replace(outcome, state="converted") if changed else outcome
+        return self._answered(known.first, outcome)
+
     @staticmethod
     def _answered(first: float | None, outcome: Outcome) -> Outcome:
         """What a run found of a host that an earlier run of this rollout was handed, `first` at that time.
@@ -264,7 +271,7 @@ class Driver:
             variables["stack_recheck"] = True
         self.state.hand_over(ready)
         outcomes = self.ansible.run(run, self.policy["playbook"], ready, variables, self.watcher.event)
-        self._record([(name, self._answered(known[name].first, outcome)) for name, outcome in outcomes.items()])
+        self._record([(name, self._told(known[name], outcome)) for name, outcome in outcomes.items()])
         self._undrain(self.state.named(outcomes))
 
     def _record(self, ended: list[tuple[str, Outcome]]) -> None:

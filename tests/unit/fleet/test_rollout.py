@@ -215,6 +215,20 @@ def test_resume_tries_hosts_with_a_missed_figure_again(make, drive, fake) -> Non
     assert [variables.get("stack_recheck") for _playbook, _hosts, variables in fake.calls] == [None, True, None]
 
 
+@pytest.mark.parametrize("state", ["unchanged", "converted"])
+def test_what_a_host_was_before_it_is_looked_at_again_it_stays(make, drive, fake, state):
+    """A recheck changes nothing, and tells of its own time: that is no run that was ended before it could tell."""
+    rollout_state = make(1, gates=[{"name": "pages a second", "query": "speed", "at_least": 11}])
+    fake.answers["h1"] = state
+    fake.tells["h1"] = {} if state == "converted" else {"transaction": {}}
+    assert drive(rollout_state) == errors.STOPPED
+    fake.answers["h1"] = "unchanged"
+    fake.tells["h1"] = {"lock": "", "transaction": {}, "speed": 12, "finished": "9999-01-01T00:00:00Z"}
+    assert drive(rollout_state) == errors.DONE
+    (host,) = rollout_state.hosts()
+    assert (host.state, host.baseline) == (state, "base-h1" if state == "converted" else "")
+
+
 def test_a_canary_that_is_looked_at_again_does_not_lose_its_lock(make, drive, fake):
     """A recheck installs nothing: it tells no lock, no plan and no transaction."""
     state = make(2, gates=[{"name": "pages a second", "query": "speed", "at_least": 11}])
