@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import oracle
 import pytest
-from harness import Host
+from harness import TOOLS, Host
 
 NOBODY = 65534
 PYTHON = "/usr/bin/python3"  # one that every user may start
@@ -24,8 +23,8 @@ PYTHON = "/usr/bin/python3"  # one that every user may start
 def run_as_nobody(host: Host, folder: Path) -> None:
     """Let the runs of a host be those of a user who owns nothing there but a home."""
     as_nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
-    if subprocess.run([*as_nobody, "test", "-r", sys.executable]).returncode:
-        pytest.skip(f"needs a checkout that other users can read, and {sys.executable} is closed to them")
+    if subprocess.run([*as_nobody, "test", "-r", str(TOOLS / "ansible-playbook")]).returncode:
+        pytest.skip(f"needs a checkout that other users can read, and {TOOLS} is closed to them")
     home = folder / "nobody"
     home.mkdir()
     os.chown(home, NOBODY, NOBODY)
