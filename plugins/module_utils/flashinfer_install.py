@@ -394,6 +394,11 @@ def asks_for_any_nvcc(version: str, source: str) -> bool:
     return source == "pack" and release(version) < release(PACK_WITHOUT_NVCC)
 
 
+def lacking(found: Mapping[str, Any]) -> list[str]:
+    """Why what `compiler` found makes no module for this PyTorch; of one of another CUDA nothing else matters."""
+    return [found["mismatch"]] if found["mismatch"] else [*found["missing"]]
+
+
 def kernel_source(
     versions: Mapping[str, str], match: bool | None, modules: list[dict], found: Mapping[str, Any]
 ) -> tuple[str, str]:
@@ -407,8 +412,7 @@ def kernel_source(
     asks_nvcc = asks_for_any_nvcc(own, "pack")
     if is_packed(modules) and not (asks_nvcc and found["nvcc_problem"]):
         return "pack", "a kernel pack holds the kernels compiled"
-    # Whatever else a toolkit of another CUDA lacks, it would not do with it either.
-    lacks = [found["mismatch"]] if found["mismatch"] else [*found["missing"]]
+    lacks = lacking(found)
     if not lacks:
         return "compiler", f"nvcc {found['nvcc_version']} compiles the kernels at their first call"
     if is_packed(modules) and asks_nvcc:

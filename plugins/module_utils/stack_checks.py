@@ -144,11 +144,6 @@ def probe(
     return found, runtimes
 
 
-def started_with(tree: str) -> dict[str, str]:
-    """What OlmOCR is started with in this environment, as far as this collection says."""
-    return activation.read(tree)
-
-
 class Checks:
     """One run of a checklist. `gpu` and `free_share` ask the hardware; tests answer in its place.
 
@@ -180,7 +175,8 @@ class Checks:
             "PYTHONNOUSERSITE": "1",
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
-            **(started_with(stage.tree) if variables is None else variables),
+            # What OlmOCR is started with here.
+            **(activation.read(stage.tree) if variables is None else variables),
         }
         # What runs here compiles, too. FlashInfer makes folders when it is imported.
         self.run_env = activation.with_own_caches(self.env, folder)
@@ -540,7 +536,7 @@ def run_as(user: str, stage: Stage, checklist: list[dict], check_mode: bool = Fa
     for module in (stack_probe, gpu_kernels, kernel_compile):
         programs.text(module)
     # systemd reads it as root, too.
-    variables = started_with(stage.tree)
+    variables = activation.read(stage.tree)
 
     def work(seen: Stage) -> list[dict]:
         # What cannot be read looks as if it were not there, and a check that finds nothing finds nothing wrong.

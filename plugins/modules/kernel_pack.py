@@ -292,15 +292,10 @@ def cached(host: Host) -> dict[str, str]:
     return in_cache(flashinfer_install.compiled_modules(cache, host.package, host.bound_to), host.bound_to)
 
 
-def lacking(compiler: dict) -> str:
-    """Why this compiler makes no module for the environment's PyTorch."""
-    # Whatever else a toolkit of another CUDA lacks, it would not do with it either.
-    return compiler["mismatch"] or "; ".join(compiler["missing"])
-
-
 def named(host: Host, keys: list[str]) -> dict:
     """Whether a pack can be made here, and whether FlashInfer would use one."""
     compiler = host.compiler()
+    lacks = "; ".join(flashinfer_install.lacking(compiler))
     unwanted = ""
     _versions, wrong = flashinfer_install.packages(host.installed)
     if "flashinfer-jit-cache" in host.installed and not wrong:
@@ -315,8 +310,8 @@ def named(host: Host, keys: list[str]) -> dict:
         "wanted": not unwanted,
         "placed": kernel_pack.is_placed(host.package, host.bound_to, keys),
         "objection": kernel_pack.objection(host.package, host.bound_to, keys),
-        "lacks": lacking(compiler),
-        "why_not": unwanted or lacking(compiler),
+        "lacks": lacks,
+        "why_not": unwanted or lacks,
         "cuda_home": compiler["cuda_home"],
     }
 
@@ -327,7 +322,8 @@ def compiled(host: Host, timeout: int, check_mode: bool) -> dict:
     if not compiler["ready"]:
         raise kernel_pack.Refused(
             f"expected a toolkit that compiles for CUDA {host.bound_to['cuda']}, found none that does: "
-            f"{lacking(compiler)}; or compile on a builder that has one, and place its pack here"
+            f"{'; '.join(flashinfer_install.lacking(compiler))}; "
+            "or compile on a builder that has one, and place its pack here"
         )
     program = programs.written(kernel_compile, host.scratch)
     architecture = host.bound_to["architecture"]

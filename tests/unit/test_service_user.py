@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import service_user, stack_checks, staging
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    activation,
+    service_user,
+    stack_checks,
+    staging,
+)
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 from made_environment import make_environment
 
@@ -132,7 +137,7 @@ def test_the_start_file_is_read_as_systemd_reads_it(shared: Path) -> None:
     file.parent.mkdir(parents=True)
     file.write_text("VLLM_USE_FLASHINFER_SAMPLER=0\n")
     file.parent.chmod(0o700)
-    seen = stack_checks.started_with(str(environment))
+    seen = activation.read(str(environment))
     assert seen["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
     told = service_user.call(
         USER, Stage(str(environment)), lambda stage: stack_checks.Checks(stage, [], str(shared), variables=seen).env

@@ -24,7 +24,7 @@ from ocrfleet.rollout import Driver
 from ocrfleet.state import State
 
 from .conftest import Silent
-from .test_real_runs import EVIDENCE, HOSTS, ROOT, small_fleet
+from .test_real_runs import EVIDENCE, HOSTS, ROOT, TELL, small_fleet
 
 LOCK = str(EVIDENCE["lock"]).strip()
 # Beside evidence, what else comes back or was sent. `wait-HOST` has the host's run wait for `go`.
@@ -49,13 +49,8 @@ CONVERT = """
     - ansible.builtin.file: {path: "{{ item }}", state: directory, mode: "0700"}
       loop: ["{{ report_dir }}/{{ inventory_hostname }}", "{{ store }}"]
     - ansible.builtin.copy: {content: pack, dest: "{{ store }}/of-{{ inventory_hostname }}", mode: "0600"}
-    - ansible.builtin.copy:
-        content: "{{ evidence | combine({'host': inventory_hostname, 'finished': at}) | to_json }}"
-        dest: "{{ report_dir }}/{{ inventory_hostname }}/evidence.json"
-        mode: "0600"
-      vars:
-        at: "{{ now(utc=true, fmt='%Y-%m-%dT%H:%M:%SZ') }}"
 """
+CONVERT += TELL
 
 
 def worker(
