@@ -9,6 +9,7 @@ import json
 import os
 import statistics
 import time
+from collections.abc import Callable
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     kernel_timings,
@@ -73,12 +74,20 @@ def _gathered(processes: list[list[dict]]) -> list[dict]:
     ]
 
 
-def measure(stage: staging.Stage, folder: str, env: dict[str, str], *, processes: int, timeout: int) -> dict:
+def measure(
+    stage: staging.Stage,
+    folder: str,
+    env: dict[str, str],
+    *,
+    processes: int,
+    timeout: int,
+    keep: Callable[[dict], None] = lambda _found: None,
+) -> dict:
     """First calls of a first and of a second process, and the comparisons, each with its pairs or the reason for none.
 
     The first process is cold only where no earlier run, and no kernel pack, has left the kernels; `origin` says which.
     A kernel whose result is wrong fails the level: its speed says nothing. A pair is a process of its own, in which
-    memory lies elsewhere; none begins after `timeout` seconds.
+    memory lies elsewhere; none begins after `timeout` seconds. `keep` gets what is known after each of them.
     """
     started = time.monotonic()
     first, device = _first_calls(stage, folder, env, timeout)
@@ -88,6 +97,19 @@ def measure(stage: staging.Stage, folder: str, env: dict[str, str], *, processes
     second, _device = _first_calls(stage, folder, env, timeout)
     wrong = [f"{call['name']}: {call['message']}" for call in [*first, *second] if call["status"] == "failed"]
     timed: list[list[dict]] = []
+
+    def found() -> dict:
+        return level_status.settled(
+            {
+                "status": "failed" if wrong else "measured",
+                "reason": wrong[0] if wrong else "",
+                "device": device,
+                "first_calls": {"first process": first, "second process": second},
+                "comparisons": _gathered(timed),
+                "seconds": round(time.monotonic() - started, 1),
+            }
+        )
+
     for process in range(processes):
         if process > 0 and time.monotonic() - started > timeout:
             break
@@ -96,13 +118,5 @@ def measure(stage: staging.Stage, folder: str, env: dict[str, str], *, processes
         if how_it_ended:
             wrong.append(how_it_ended)
             break
-    return level_status.settled(
-        {
-            "status": "failed" if wrong else "measured",
-            "reason": wrong[0] if wrong else "",
-            "device": device,
-            "first_calls": {"first process": first, "second process": second},
-            "comparisons": _gathered(timed),
-            "seconds": round(time.monotonic() - started, 1),
-        }
-    )
+        keep(found())
+    return found()

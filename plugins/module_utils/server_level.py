@@ -77,7 +77,9 @@ class Engine:
             )
         began = time.monotonic()
         try:
-            self.ask({"folder": os.path.join(folder, "model"), **settings}, timeout)
+            # One place for the model of all starts: what vllm has compiled it finds again by the model's path, too.
+            model = os.path.join(os.path.dirname(folder), "model")
+            self.ask({"folder": model, **settings}, timeout)
             self.ready_seconds = time.monotonic() - began
         except BaseException:
             self.stop()

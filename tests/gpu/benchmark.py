@@ -54,6 +54,20 @@ def measure_server(stage: staging.Stage, out: str, env: dict[str, str], keep) ->
     """Each candidate against the baseline, in as many starts of the two as the time allows, at least one."""
     ends = time.monotonic() + SECONDS
     pairs: dict[str, dict] = {}
+
+    def kept(name: str, pair: dict) -> None:
+        pairs[name] = pair
+        failed = [f"{failing}: {one['reason']}" for failing, one in pairs.items() if one["status"] == "failed"]
+        keep(
+            {
+                "status": "failed" if failed else "measured",
+                "reason": "; ".join(failed),
+                "pairs": pairs,
+                "engine": ENGINE,
+                "tokens": [PROMPT_TOKENS, OUTPUT_TOKENS],
+            }
+        )
+
     baseline = server_level.Variant("baseline", stage, {**env, **BASELINE})
     for position, (name, variables, truncated) in enumerate(CANDIDATES):
         left = (ends - time.monotonic()) / (len(CANDIDATES) - position)
@@ -67,20 +81,13 @@ def measure_server(stage: staging.Stage, out: str, env: dict[str, str], keep) ->
                 starts=STARTS,
                 timeout=900,
                 seconds=left,
+                keep=lambda entries, name=name: kept(
+                    name, {"status": "measured", "comparisons": paired.compare_family(entries)}
+                ),
             )
-            pairs[name] = {"status": "measured", **about, "comparisons": paired.compare_family(measured)}
+            kept(name, {"status": "measured", **about, "comparisons": paired.compare_family(measured)})
         except server_level.EngineError as error:
-            pairs[name] = {"status": "failed", "reason": str(error)}
-        failed = [f"{failing}: {pair['reason']}" for failing, pair in pairs.items() if pair["status"] == "failed"]
-        keep(
-            {
-                "status": "failed" if failed else "measured",
-                "reason": "; ".join(failed),
-                "pairs": pairs,
-                "engine": ENGINE,
-                "tokens": [PROMPT_TOKENS, OUTPUT_TOKENS],
-            }
-        )
+            kept(name, {"status": "failed", "reason": str(error)})
         for line in sentences(pairs[name]):
             say(f"{name}: {line}")
 
@@ -179,8 +186,15 @@ def main() -> int:
     if "kernels" in levels:
         folder = os.path.join(out, "kernels")
         os.makedirs(folder, exist_ok=True)
-        found = kernel_level.measure(stage, folder, env, processes=STARTS, timeout=400)
-        found["comparisons"] = paired.compare_family(found["comparisons"])
+
+        def judged(found: dict) -> dict:
+            return {**found, "comparisons": paired.compare_family(found["comparisons"])}
+
+        found = judged(
+            kernel_level.measure(
+                stage, folder, env, processes=STARTS, timeout=400, keep=lambda partly: keep("kernels", judged(partly))
+            )
+        )
         keep("kernels", found)
         for line in sentences(found):
             say(line)

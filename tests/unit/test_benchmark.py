@@ -191,9 +191,14 @@ def test_a_pair_of_kernels_is_a_process(tmp_path, trees, monkeypatch):
     said = iter([[[4, 1], [1, 1]], [[9, 1], [1, 1]], [[16, 1], [1, 1]]])
     monkeypatch.setattr(smoke, "run_all", lambda *_arguments: ([CALL], {"capability": "9.0"}, 1, []))
     monkeypatch.setattr(smoke, "read_events", lambda _path: [{**PAIRS, "pairs": next(said)}, {"event": "end"}])
-    found = kernel_level.measure(staging.Stage(trees["with"]), str(tmp_path), {}, processes=3, timeout=60)
+    kept: list[dict] = []
+    found = kernel_level.measure(
+        staging.Stage(trees["with"]), str(tmp_path), {}, processes=3, timeout=60, keep=kept.append
+    )
     (entry,) = found["comparisons"]
     assert [[round(side, 6) for side in pair] for pair in entry["pairs"]] == [[2, 1], [3, 1], [4, 1]]
+    # What a run that is cut short leaves behind.
+    assert [len(partly["comparisons"][0]["pairs"]) for partly in kept] == [1, 2, 3]
 
 
 def test_no_process_begins_after_the_time(tmp_path, trees, monkeypatch):

@@ -68,6 +68,8 @@ def test_each_pair_is_a_start_of_either_engine_and_none_is_always_first(tmp_path
     said = [json.loads(line) for line in record.read_text().splitlines()]
     starts = [line["how"] for line in said if "started" in line]
     assert starts == ["1", "2", "2", "1"]
+    models = {line["started"]["model"] for line in said if "started" in line}
+    assert len(models) == 1, "vllm's cache of what it has compiled goes by the model's path"
     asked = [line for line in said if "prompts" in line]
     # For each start a warm-up and two rounds, each of two loads that both engines get one after the other.
     assert len(asked) == 2 * 3 * 2 * 2
