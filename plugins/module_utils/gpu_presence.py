@@ -79,15 +79,14 @@ def capability(gpus: Sequence[nvidia.Gpu], variables: Mapping[str, str]) -> str:
     return gpu.capability if gpu and (counted_alike or (visible or "").startswith("GPU-")) else ""
 
 
-def free_share(
+def free_memory(
     visible: str | None = None, run: Callable[..., commands.Result] = commands.run
-) -> tuple[float, str] | None:
-    """The share of memory that is free of the GPU that vllm would take, and the same in words.
+) -> tuple[int, int] | None:
+    """Of the GPU that vllm would take: the MiB of memory that are free, and those that it has.
 
     `visible` is CUDA_VISIBLE_DEVICES where it is set. None when nvidia-smi does not say.
     """
     gpu = first_visible(nvidia.survey(run, timeout=30).gpus, visible)
     if not gpu or not gpu.memory_mib:
         return None
-    free, total = gpu.memory_mib - gpu.memory_used_mib, gpu.memory_mib
-    return free / total, f"{free} of {total} MiB"
+    return gpu.memory_mib - gpu.memory_used_mib, gpu.memory_mib

@@ -145,7 +145,7 @@ def probe(
 
 
 class Checks:
-    """One run of a checklist. `gpu` and `free_share` ask the hardware; tests answer in its place.
+    """One run of a checklist. `gpu` and `free_memory` ask the hardware; tests answer in its place.
 
     `variables` are what OlmOCR is started with, where they were read already.
     With `check_mode` no kernel is run and no vllm is started; what would be is told as the reason.
@@ -157,7 +157,7 @@ class Checks:
         checklist: list[dict],
         folder: str,
         gpu: Callable[[], list[str]] = gpu_presence.evidence,
-        free_share: Callable[[str | None], tuple[float, str] | None] = gpu_presence.free_share,
+        free_memory: Callable[[str | None], tuple[int, int] | None] = gpu_presence.free_memory,
         check_mode: bool = False,
         variables: dict[str, str] | None = None,
     ) -> None:
@@ -165,7 +165,7 @@ class Checks:
         self.stage = stage
         self.checklist = checklist
         self.folder = folder
-        self.free_share = free_share
+        self.free_memory = free_memory
         self.gpu = gpu()
         self.installed = distributions.installed(stage.tree)
         self.verdicts: dict[str, Verdict] = {}
@@ -499,9 +499,10 @@ class Checks:
             return None
         if not self.gpu:
             return "no NVIDIA GPU here, and no OpenAI-compatible server is named"
-        free = self.free_share({**os.environ, **self.env}.get("CUDA_VISIBLE_DEVICES"))
-        if free and free[0] < 0.9:
-            return f"the GPU is in use ({free[1]} free), and vllm takes 90 %: stop its users or name a server"
+        memory = self.free_memory({**os.environ, **self.env}.get("CUDA_VISIBLE_DEVICES"))
+        if memory and memory[0] < 0.9 * memory[1]:
+            free = f"{memory[0]} of {memory[1]} MiB free"
+            return f"the GPU is in use ({free}), and vllm takes 90 %: stop its users or name a server"
         model = item["model"] or document_check.default_model(os.path.dirname(self.installed["olmocr"].path))
         if not item["model"] and not document_check.is_cached(model, {**os.environ, **self.env}):
             return (

@@ -156,7 +156,6 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     kernel_level,
     level_status,
     made_documents,
-    nvidia,
     paired,
     server_level,
     staging,
@@ -238,8 +237,8 @@ class Benchmark:
     def server(self) -> dict:
         if not self.gpu:
             raise NotRun("this host has no NVIDIA GPU")
-        card = nvidia.survey(timeout=30).gpus[:1]
-        free = card[0].memory_mib - card[0].memory_used_mib if card and card[0].memory_mib else 0
+        env = {**os.environ, **self.sides["candidate"][1]}
+        free, _total = gpu_presence.free_memory(env.get("CUDA_VISIBLE_DEVICES")) or (0, 0)
         if free < SERVER_MIB:
             raise NotRun(f"two engines side by side need {SERVER_MIB} MiB of GPU memory, {free} are free")
         baseline, candidate = (server_level.Variant(side, stage, env) for side, (stage, env) in self.sides.items())

@@ -186,6 +186,16 @@ def test_a_kernel_that_computes_something_wrong_fails_its_level(
     assert [entry["status"] for entry in found["comparisons"]][1:] == (["failed"] if WRONG in events else [])
 
 
+def test_two_engines_need_the_memory_of_the_gpu_that_they_would_take(tmp_path, trees, monkeypatch):
+    asked: list[str | None] = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    monkeypatch.setattr(gpu_presence, "evidence", lambda: ["GPU 0", "GPU 1"])
+    monkeypatch.setattr(gpu_presence, "free_memory", lambda visible: asked.append(visible) or (40000, 81559))
+    found = made(tmp_path, trees["with"], baseline=trees["without"]).run("server")
+    assert (found["status"], asked) == ("not_run", ["1"])
+    assert found["reason"] == "two engines side by side need 77824 MiB of GPU memory, 40000 are free"
+
+
 def test_a_pair_of_kernels_is_a_process(tmp_path, trees, monkeypatch):
     """Within one process memory stays where it is, and what that does to a kernel would pass for a difference."""
     said = iter([[[4, 1], [1, 1]], [[9, 1], [1, 1]], [[16, 1], [1, 1]]])

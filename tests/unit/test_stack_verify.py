@@ -526,7 +526,7 @@ def test_vllms_log_is_told_and_held_against_its_start(
     started_with.parent.mkdir(parents=True)
     started_with.write_text(f"VLLM_USE_FLASHINFER_SAMPLER={switch}\n")
     item = document(model="/models/olmocr")
-    verdict = run(with_pipeline, tmp_path, [item], GPU, free_share=lambda _visible: (0.99, ""))["document"]
+    verdict = run(with_pipeline, tmp_path, [item], GPU, free_memory=lambda _visible: (99, 100))["document"]
     assert verdict.status == status, verdict.reason
     assert says in verdict.seen["vllm's log"]
     assert ("expected vllm to sample with FlashInfer" in verdict.reason) == (status == "failed")
@@ -561,7 +561,7 @@ def test_vllms_log_has_to_prove_what_it_used(
     if flashinfer:
         with_pipeline.add("flashinfer-python", flashinfer, "flashinfer")
     items = [check("gpu", "cuda"), document(model="/models/olmocr")]
-    verdict = run(with_pipeline, tmp_path, items, GPU, free_share=lambda _visible: (0.99, ""))["document"]
+    verdict = run(with_pipeline, tmp_path, items, GPU, free_memory=lambda _visible: (99, 100))["document"]
     assert (verdict.status, says in verdict.reason) == ("failed" if says else "passed", True), verdict.reason
 
 
@@ -609,7 +609,7 @@ def test_a_vllm_of_its_own_is_started_only_with_a_model_that_is_there(
         header = json.dumps({"a": {"dtype": "U8", "shape": [16], "data_offsets": [0, 16]}}).encode()
         content = len(header).to_bytes(8, "little") + header + bytes(weights)
         (snapshot / "model.safetensors").write_bytes(content)
-    verdict = run(with_pipeline, tmp_path, [document()], GPU, free_share=lambda _visible: (0.99, ""))["document"]
+    verdict = run(with_pipeline, tmp_path, [document()], GPU, free_memory=lambda _visible: (99, 100))["document"]
     assert verdict.status == status, verdict.reason
     if status == "not_run":
         assert "no model in the cache: OlmOCR would fetch allenai/olmOCR-2-7B-1025-FP8" in verdict.reason
@@ -619,13 +619,13 @@ def test_a_vllm_of_its_own_is_started_only_with_a_model_that_is_there(
     ("gpu", "free", "says"),
     [
         ([], None, "no NVIDIA GPU here, and no OpenAI-compatible server is named"),
-        (GPU, (0.2, "3000 of 15000 MiB"), "the GPU is in use (3000 of 15000 MiB free)"),
+        (GPU, (3000, 15000), "the GPU is in use (3000 of 15000 MiB free)"),
     ],
 )
 def test_document_that_cannot_be_tried(
-    with_pipeline: Environment, tmp_path: Path, gpu: list[str], free: tuple[float, str] | None, says: str
+    with_pipeline: Environment, tmp_path: Path, gpu: list[str], free: tuple[int, int] | None, says: str
 ) -> None:
-    verdict = run(with_pipeline, tmp_path, [document()], gpu, free_share=lambda _visible: free)["document"]
+    verdict = run(with_pipeline, tmp_path, [document()], gpu, free_memory=lambda _visible: free)["document"]
     assert (verdict.status, says in verdict.reason) == ("not_run", True), verdict.reason
 
 
@@ -835,7 +835,7 @@ def test_check_mode_runs_nothing_on_the_gpu_and_says_what_it_would(
     monkeypatch.setattr(stack_checks.smoke, "run_all", never)
     monkeypatch.setattr(stack_checks.document_check, "convert", never)
     items = [check("smoke", required=True), document(model="/models/olmocr", required=True)]
-    verdicts = run(with_pipeline, tmp_path, items, GPU, free_share=lambda _visible: (0.99, ""), check_mode=True)
+    verdicts = run(with_pipeline, tmp_path, items, GPU, free_memory=lambda _visible: (99, 100), check_mode=True)
     told = {name: (verdict.status, verdict.reason) for name, verdict in verdicts.items()}
     assert told == {
         "smoke": ("not_run", f"check mode: would run torch_matmul, torch_attention, triton_kernel on {GPU[0]}"),
@@ -886,9 +886,9 @@ SILENT = L4.replace("23034, 20731", "[N/A], [N/A]")
 
 
 @pytest.mark.parametrize(("stdout", "share"), [(L4, 0.1), ("", None), (SILENT, None)])
-def test_free_share(stdout: str, share: float | None) -> None:
-    found = gpu_presence.free_share(None, answer(stdout))
-    assert (found and round(found[0], 2)) == share
+def test_free_memory(stdout: str, share: float | None) -> None:
+    found = gpu_presence.free_memory(None, answer(stdout))
+    assert (found and round(found[0] / found[1], 2)) == share
 
 
 TWO = L4 + "1, NVIDIA L4, GPU-c2d6a5a0-2c6f-0d5a-7f0e-2a8f6f1f3c44, 8.9, 550.54.15, 23034, 0, [N/A]\n"
@@ -898,9 +898,9 @@ TWO = L4 + "1, NVIDIA L4, GPU-c2d6a5a0-2c6f-0d5a-7f0e-2a8f6f1f3c44, 8.9, 550.54.
     ("visible", "share"),
     [(None, 0.1), ("0,1", 0.1), ("1,0", 1.0), ("GPU-c2d6", 1.0), ("MIG-1", None), ("", None), ("7", None)],
 )
-def test_the_free_share_is_that_of_the_gpu_that_is_visible(visible: str | None, share: float | None) -> None:
-    found = gpu_presence.free_share(visible, answer(TWO))
-    assert (found and round(found[0], 2)) == share
+def test_the_free_memory_is_that_of_the_gpu_that_is_visible(visible: str | None, share: float | None) -> None:
+    found = gpu_presence.free_memory(visible, answer(TWO))
+    assert (found and round(found[0] / found[1], 2)) == share
 
 
 # --- the module's own ---
