@@ -366,12 +366,13 @@ def read_inventory(inventory: list[str], limit: str | None) -> Fleet:
         _listing(files, None, strict=True)
     listing = _listing(inventory, limit, strict=files == inventory)
     fleet = fleet_of(listing)
-    # Ansible takes each line of a limit for a pattern, and a group before a host of the same name.
-    strange = [host for host in fleet.hosts if host in listing or host[0] in "!&~@#" or set(host) & set("*?[")]
+    # Ansible takes each line of a limit for a pattern, and a group before a host of the same name. A hook's command
+    # takes a dash for an option.
+    strange = [host for host in fleet.hosts if host in listing or host[0] in "!&~@#-" or set(host) & set("*?[")]
     if strange:
         raise FleetError(
-            f"the inventory has hosts whose names Ansible takes for a group or a pattern: {', '.join(strange[:10])}; "
-            "a run for one of them would touch others, so give them other names"
+            "the inventory has hosts whose names are taken for a group, a pattern or an option: "
+            f"{', '.join(strange[:10])}; a run for one of them would touch others, so give them other names"
         )
     return fleet
 

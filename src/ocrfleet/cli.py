@@ -171,8 +171,8 @@ def free(store: Store, state: State, back: bool) -> None:
     """Refuse where another rollout has come between."""
     hosts = [host.name for host in state.hosts() if not back or host.first is not None]
     store.refuse_overlap(hosts, state.id)
-    if back:
-        store.refuse_converted_later([host.name for host in state.to_put_back()], state)
+    to_do = state.to_put_back() if back else state.to_convert()
+    store.refuse_converted_later([host.name for host in to_do], state)
 
 
 def go_where_it_began(state: State) -> None:
@@ -187,8 +187,12 @@ def go_where_it_began(state: State) -> None:
 
 def drive(store: Store, state: State, console: Console, wait: bool, back: bool = False, here: bool = False) -> int:
     go_where_it_began(state)
+    away = store.out_of_service(but=state.id)
+    # A group's limit counts those, too, that this rollout has nothing to do with.
+    groups = read_inventory(state.inventory, None).groups if away and state.policy["groups"] else {}
+    elsewhere = {name: groups.get(name, []) for name in away}
     with Progress(state, console) as progress:
-        driver = Driver(state, progress, wait=wait, elsewhere=store.out_of_service(but=state.id), here=here)
+        driver = Driver(state, progress, wait=wait, elsewhere=elsewhere, here=here)
         code = driver.back() if back else driver.forward()
     output.show_rollout(output.rollout_data(state, False), console, every_host=False)
     if code in (errors.STOPPED, errors.PAUSED) and state.state not in OVER:

@@ -46,6 +46,8 @@ def read(reports: Path, host: str) -> Evidence:
         return {}
     try:
         found = json.loads((place / "evidence.json").read_text(encoding="utf-8"))
+        # Bytes that are no UTF-8 stand in it as halves of pairs, which no page or database takes.
+        found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) and found.get("host") == host and _has_form(found) else {}
@@ -115,3 +117,8 @@ def wrong(found: Evidence) -> str:
 def is_restored(found: Evidence) -> bool:
     """Whether a failed run proved that the environment is as it was."""
     return found.get("transaction", {}).get("proof", {}).get("equal") is True
+
+
+def is_untouched(found: Evidence) -> bool:
+    """Whether a run failed, and told so, before it began to change the environment."""
+    return found.get("result") == "failed" and not found.get("transaction")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,25 +19,31 @@ from ocrfleet.text import plain
 def _command(hook: dict[str, Any], host: str, carried: dict[str, str]) -> str:
     """Why the command failed for a host, or an empty text. `carried` is in its environment."""
     argv = [word.replace("{host}", host) for word in hook["command"]]
+    seconds = hook.get("timeout", 600)
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            timeout=hook.get("timeout", 600),
-            check=False,
             env={**os.environ, **carried},
             start_new_session=True,  # Ctrl-C is for the driver, which lets the hosts that are under way end
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
         return plain(f"{argv[0]}: {error}", 500)
-    if done.returncode == 0:
+    with process:
+        try:
+            output = process.communicate(timeout=seconds)[0]
+        except subprocess.TimeoutExpired:
+            # With all that it started: who comes next must not work against it.
+            os.killpg(process.pid, signal.SIGKILL)
+            return plain(f"{argv[0]} did not end within {seconds:g} s, and was ended", 500)
+    if process.returncode == 0:
         return ""
-    said = done.stdout.strip().splitlines()
-    return plain(f"{argv[0]} ended with code {done.returncode}: {said[-1] if said else 'it said nothing'}", 500)
+    said = output.strip().splitlines()
+    return plain(f"{argv[0]} ended with code {process.returncode}: {said[-1] if said else 'it said nothing'}", 500)
 
 
 def call(

@@ -130,7 +130,7 @@ def show_rollout(data: dict[str, Any], console: Console, every_host: bool) -> No
     for wave in data["waves"]:
         table.add_row(
             f"{wave['number']}{' canary' if wave['canary'] else ''}",
-            Text(wave["cohort"][:12]),
+            Text(plain(wave["cohort"])[:12]),
             wave["state"],
             str(wave["hosts"]),
             "" if wave["seconds"] is None else duration(wave["seconds"]),

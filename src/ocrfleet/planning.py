@@ -39,7 +39,7 @@ class Batch:
 
 @dataclass
 class Fleet:
-    """Hosts in the inventory's order, and which groups each is in."""
+    """Hosts in the inventory's order, and which groups each is in; others that are down may be among the groups."""
 
     hosts: list[str]
     groups: dict[str, list[str]] = field(default_factory=dict)
@@ -87,6 +87,8 @@ class Limits:
         for number, members in enumerate(policy["apart"]):
             for host in members:
                 self.apart.setdefault(host, []).append(number)
+        self.hosts = set(fleet.hosts)
+        self.down = 0  # of this rollout's hosts; the others count for groups and what is kept apart
         self.used: Counter[str | int] = Counter()
         self.taken: set[str] = set()
         for host in down:
@@ -99,7 +101,7 @@ class Limits:
         # A host that is down already does not stand in its own way.
         own = int(host in self.taken)
         return (
-            len(self.taken) - own < self.total
+            self.down - own < self.total
             and all(self.used[name] - own < self.bounds[name] for name in self._kinds(host))
             and not any(self.used[number] - own for number in self.apart.get(host, []))
         )
@@ -107,6 +109,7 @@ class Limits:
     def take(self, host: str) -> None:
         if host not in self.taken:
             self.taken.add(host)
+            self.down += host in self.hosts
             self.used.update(self._kinds(host))
             self.used.update(self.apart.get(host, []))
 

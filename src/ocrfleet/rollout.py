@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -21,7 +21,7 @@ from ocrfleet import errors, evidence, gate, hooks, planning
 from ocrfleet.ansible import HOOKS, Ansible, Outcome, Silent, at_work, believed, remove_leftovers
 from ocrfleet.errors import FleetError, Refused
 from ocrfleet.state import Host, State
-from ocrfleet.text import one_line
+from ocrfleet.text import one_line, plain
 
 POLL = 1.0
 # How long processes of a killed driver may still work before a new one gives up on them.
@@ -47,8 +47,8 @@ class Interrupted(Exception):
 class Driver:
     """Works on one rollout. `clock`, `sleep` and `make_ansible` are what tests and simulations replace.
 
-    `elsewhere` are the hosts that other rollouts have left out of service: while this driver holds the store's lock no
-    other one changes that. `here` leaves the policy's workers out.
+    `elsewhere` are the hosts that other rollouts have left out of service, each with its groups: while this driver
+    holds the store's lock no other one changes that. `here` leaves the policy's workers out.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Driver:
         watcher: Watcher,
         wait: bool = True,
         make_ansible: Callable[..., Ansible] = Ansible,
-        elsewhere: Iterable[str] = (),
+        elsewhere: Mapping[str, list[str]] | None = None,
         here: bool = False,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
@@ -67,9 +67,8 @@ class Driver:
         self.fleet = state.fleet()
         self.watcher = watcher
         self.wait = wait
-        # As far as the limits are about them.
-        limited = {*self.fleet.hosts, *(host for members in self.policy["apart"] for host in members)}
-        self.elsewhere = [name for name in elsewhere if name in limited]
+        self.elsewhere = list(elsewhere or {})
+        self.fleet.groups = {**(elsewhere or {}), **self.fleet.groups}
         self.clock = clock
         self.sleep = sleep
         # A rollout that an earlier version began has no such setting.
@@ -140,7 +139,7 @@ class Driver:
                 first = host.first if (host.first or 0) < (host.began or 0) else None
                 ended.append((host.name, self._answered(first, believed(found, host.began or 0))))
             elif found and not evidence.earlier(found, host.began or 0):
-                ended.append((host.name, Outcome("failed", str(found.get("failure", "failed")), found)))
+                ended.append((host.name, Outcome("failed", plain(found.get("failure", "failed")), found)))
         if ended:
             self.watcher.note(f"{len(ended)} hosts had ended before the driver did")
             self._record(ended)
@@ -201,7 +200,8 @@ class Driver:
             self.state.set_wave(number, "running")
             self.watcher.wave(number, wave["cohort"], len(hosts))
             self._batches(wave)
-            self._judge(number, bool(wave["canary"]))
+            self._stop_where_closed(number, bool(wave["canary"]))
+            self.watcher.note(f"wave {number}: the gate is open")
             self.state.set_wave(number, "judged")
         if number == len(self.state.waves()):
             self.state.set_wave(number, "passed")
@@ -230,6 +230,8 @@ class Driver:
         while pending := [host.name for host in self.state.hosts(number, ["pending"])]:
             self._listen()
             self._stop_where_none_comes_back(number)
+            if wave["state"] != "passed":
+                self._stop_where_closed(number, bool(wave["canary"]))
             now = datetime.fromtimestamp(self.clock(), timezone.utc)
             batch = planning.next_batch(pending, self._down(), self.fleet, self.policy, now)
             if batch.hosts:
@@ -333,16 +335,20 @@ class Driver:
         os.replace(draft, file)
         return str(file)
 
-    def _judge(self, number: int, canary: bool) -> None:
-        judged = {host.name: host.figures or host.state for host in self.state.hosts(number)}
+    def _stop_where_closed(self, number: int, canary: bool) -> None:
+        """The gate is closed, or could not open any more whatever becomes of the hosts that are left."""
+        hosts = self.state.hosts(number)
+        left = sum(host.state == "pending" for host in hosts)
+        # One that is looked at again may reach the figure that it missed.
+        judged = {h.name: "converted" if h.state == "pending" else h.figures or h.state for h in hosts}
         decision = gate.decide(judged, canary, self.policy)
         if decision.closed:
             shown = "; ".join(one_line(reason) for reason in decision.reasons[:5])
             more = len(decision.reasons) - 5
             note = f"{len(decision.reasons)} of {len(judged)} hosts: {shown}{f'; and {more} more' if more > 0 else ''}"
+            note += f"; {left} not begun" if left else ""
             self.watcher.note(f"wave {number}: the gate is closed, no further host is touched")
             self._stop(number, note, f"the gate after wave {number} is closed: {note}")
-        self.watcher.note(f"wave {number}: the gate is open")
 
     def _stop(self, number: int, note: str, why: str = "") -> NoReturn:
         self.state.set_wave(number, "stopped", note)
@@ -356,14 +362,17 @@ class Driver:
 
     # --- hooks ---
 
-    def _drain(self, names: list[str], run: str, otherwise: str = "skipped") -> list[str]:
+    def _drain(self, names: list[str], run: str, otherwise: dict[str, str] | None = None) -> list[str]:
+        """Those of the hosts that are out of service now; the others are `otherwise` then, by name, or skipped."""
         hook = self.policy["hooks"].get("drain")
         if not hook:
             return names
         self.state.set_drained(names, True)
         problems = hooks.call(hook, names, self.ansible, f"{run}{HOOKS}drain", lambda *_: None)
         # The hook may have got half way, or an earlier one all of it: they are out of service until an undrain says no.
-        self._skip({name: f"not drained: {why}" for name, why in problems.items()}, otherwise)
+        then = {name: (otherwise or {}).get(name, "skipped") for name in problems}
+        for state in sorted(set(then.values())):
+            self._skip({name: f"not drained: {problems[name]}" for name in problems if then[name] == state}, state)
         self._undrain(self.state.named(problems))
         return [name for name in names if name not in problems]
 
@@ -480,24 +489,34 @@ class Driver:
                         )
                         break
                     names = [name for name in names if name not in batch]
-                    if self._back(list(batch)) and names:
+                    if (self._back(list(batch)) or self._not_undrained(self.state.named(batch))) and names:
                         self.watcher.note(f"putting back failed; {len(names)} further hosts stay as they are")
                         break
             except Interrupted as end:
                 return end.code
         left = self.state.to_put_back()
-        if left:
-            shown = "; ".join(
-                f"{host.name} ({host.state}{': ' + one_line(host.message) if host.message else ''})"
-                for host in left[:5]
-            )
-            more = f"; and {len(left) - 5} more" if len(left) > 5 else ""
-            self.state.set_state(
-                "stopped", f"not known to be rolled back: {len(left)} of {len(self.fleet.hosts)} hosts: {shown}{more}"
-            )
+        out = self._not_undrained(self.state.hosts())
+        if left or out:
+            shown = [
+                f"{host.name} ({host.state}{': ' + one_line(host.message) if host.message else ''})" for host in left
+            ]
+            why = [
+                f"{what}: {len(those)} of {len(self.fleet.hosts)} hosts: {'; '.join(those[:5])}"
+                f"{f'; and {len(those) - 5} more' if len(those) > 5 else ''}"
+                for what, those in (
+                    ("not known to be rolled back", shown),
+                    ("still out of service, since the hook undrain failed", out),
+                )
+                if those
+            ]
+            self.state.set_state("stopped", ". ".join(why))
             return errors.STOPPED
         self.state.set_state("rolled back")
         return errors.DONE
+
+    def _not_undrained(self, hosts: list[Host]) -> list[str]:
+        """Those that could be in service, were it not for the hook."""
+        return [host.name for host in hosts if host.drained and self.state.is_sound(host)]
 
     def _baseline(self, host: Host) -> str:
         """What a host is put back to, or an empty text: the host's own last change may be another rollout's."""
@@ -508,18 +527,22 @@ class Driver:
 
     def _back(self, names: list[str]) -> bool:
         """Put hosts back; whether the playbook failed on one. One that is away, or unknown, says nothing of others."""
-        baselines = {host.name: self._baseline(host) for host in self.state.named(names)}
+        before = {host.name: host for host in self.state.named(names)}
+        baselines = {name: self._baseline(host) for name, host in before.items()}
         known = [name for name in names if baselines[name]]
         why = (
-            "this rollout may have changed it, and no evidence names the baseline to return to; "
-            "`ansible-playbook ocrfleet.gpu_stack.rollback -e rollback_list_only=true` lists those that it has"
+            "this rollout may have changed it, and no evidence names the baseline to return to; `ansible-playbook "
+            "-i INVENTORY ocrfleet.gpu_stack.rollback -l HOST -e rollback_list_only=true` lists those that it has"
         )
         self._skip({name: why for name in names if name not in known}, "not rolled back")
         if not known:
             return False
         run = self._new_run()
+        # Whoever cannot be drained stays what it was, and so in service where it could be.
+        sound = [name for name in known if self.state.is_sound(before[name])]
+        otherwise = {**dict.fromkeys(known, "not rolled back"), **{name: before[name].state for name in sound}}
         self.state.begin(known, run, "rolling back")
-        ready = self._drain(known, run, "not rolled back")
+        ready = self._drain(known, run, otherwise)
         if not ready:
             return False
         variables = {

@@ -222,7 +222,11 @@ class State:
         found = self.evidence(host.name)
         # One that is to be done again, or was skipped then, is as its last run left it.
         verified = host.state != "failed" and evidence.is_proof(found)
-        return host.first is None or verified or evidence.is_restored(found)
+        return host.first is None or verified or evidence.is_restored(found) or evidence.is_untouched(found)
+
+    def to_convert(self) -> list[Host]:
+        """Hosts that a way forward from here works on."""
+        return [host for host in self.hosts() if host.state in ("pending", *TO_DO_AGAIN) or host.figures]
 
     def to_put_back(self) -> list[Host]:
         """Hosts that this rollout changed, or may have changed, and that are not known to be back."""
@@ -232,8 +236,7 @@ class State:
         if host.state in ("unchanged", "rolled back"):
             return True
         found = self.evidence(host.name)
-        # Its run told how it ended, and that was before anything was begun.
-        idle = host.state == "failed" and found.get("result") == "failed" and not found.get("transaction")
+        idle = host.state == "failed" and evidence.is_untouched(found)
         restored = host.state in ("failed", "skipped", "pending") and evidence.is_restored(found)
         return not host.baseline and (idle or restored)
 
@@ -304,7 +307,7 @@ class State:
 
     def retry(self, number: int) -> list[str]:
         """Have the hosts of a wave done again that were not converted, or missed a figure."""
-        names = [host.name for host in self.hosts(number) if host.state in TO_DO_AGAIN or host.figures]
+        names = [host.name for host in self.to_convert() if host.wave == number and host.state != "pending"]
         with self._transaction() as db:
             db.executemany("UPDATE host SET state = 'pending' WHERE name = ?", [(name,) for name in names])
         return names

@@ -94,20 +94,20 @@ class Store:
                 )
 
     def out_of_service(self, but: str) -> list[str]:
-        """Hosts that other rollouts left out of service, over or not; of each the newest that worked on it tells."""
-        told: dict[str, bool] = {}
+        """Hosts that other rollouts left out of service, over or not; of each the last that worked on it tells."""
+        told: dict[str, tuple[float, bool]] = {}
         for state in self.all():
             if state.id == but:
                 continue
             out = {host.name for host in state.out_of_service()}
             for host in state.hosts():
-                if host.began is not None:
-                    told.setdefault(host.name, host.name in out)
+                if host.began is not None and host.began > told.get(host.name, (0.0, False))[0]:
+                    told[host.name] = (host.began, host.name in out)
             state.close()
-        return [name for name, is_out in told.items() if is_out]
+        return [name for name, (_began, is_out) in told.items() if is_out]
 
     def refuse_converted_later(self, hosts: list[str], rollout: State) -> None:
-        """A host that a later rollout has converted must not go back past it: that one would think it is converted."""
+        """No rollout works on a host that a later one has converted: that one would think it is as it left it."""
         for state in self.all():
             if state.created <= rollout.created or state.id == rollout.id:
                 continue
@@ -115,8 +115,8 @@ class Store:
             if later:
                 shown = ", ".join(later[:10]) + (f" and {len(later) - 10} more" if len(later) > 10 else "")
                 raise Refused(
-                    f"rollout {state.id} came later and converted {shown}; roll it back first, with "
-                    f"`ocrfleet rollback {state.id}`"
+                    f"rollout {state.id} came later and converted {shown}; roll that back first, with "
+                    f"`ocrfleet rollback {state.id}`, or begin another rollout"
                 )
 
     @contextmanager

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 
-# C0 and C1 controls but for newline and tab, and the marks that turn the direction of writing around.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# C0 and C1 controls but for newline and tab, the marks that turn the direction of writing around, and halves of pairs,
+# which no file or database takes: Ansible hands on bytes that are no UTF-8 as such.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def plain(value: object, limit: int = 2000) -> str:

@@ -52,7 +52,7 @@ ON_A_HOST = [
     f".venv/bin/ansible-playbook {INVENTORY} playbooks/verify.yml",
     f".venv/bin/ansible-playbook {INVENTORY} playbooks/rollback.yml -e rollback_list_only=true",
     "ansible-playbook ocrfleet.gpu_stack.rollback -e rollback_list_only=true",
-    "ansible-playbook ocrfleet.gpu_stack.rollback -l HOST -e rollback_list_only=true",
+    f"ansible-playbook {INVENTORY} ocrfleet.gpu_stack.rollback -l HOST -e rollback_list_only=true",
     "ansible-playbook ocrfleet.gpu_stack.survey -v",
     'ansible-playbook ocrfleet.gpu_stack.benchmark -e \'{"benchmark_pdfs": ["/srv/scans/a.pdf", "/srv/scans/b.pdf"]}\'',
     "ansible-playbook ocrfleet.gpu_stack.document -e document_project=/srv/ocr-pipeline --check --diff",

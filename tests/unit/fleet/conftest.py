@@ -69,6 +69,14 @@ class FakeAnsible(Ansible):
         return outcomes
 
 
+def hooks(folder: Path, drain: str = "true", undrain: str = "true") -> dict[str, Any]:
+    """Hooks of one line of shell each, where $1 is the host; what is undrained is written down."""
+    return {
+        "drain": {"command": ["sh", "-c", drain, "drain", "{host}"]},
+        "undrain": {"command": ["sh", "-c", f'{undrain} && echo "$1" >>{folder}/back', "undrain", "{host}"]},
+    }
+
+
 @pytest.fixture
 def fake() -> type[FakeAnsible]:
     class Fake(FakeAnsible):

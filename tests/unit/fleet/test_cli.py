@@ -230,12 +230,28 @@ def test_no_way_back_past_what_came_later(ocrfleet: Any, folder: Path, fake: Any
     Driver(second, Silent(), make_ansible=fake).forward()
     fake.calls.clear()
     code, _, err = ocrfleet("rollback", first.id)
-    assert (code, "converted ocr-gpu-04, ocr-gpu-05; roll it back first" in err) == (errors.REFUSED, True)
+    assert (code, "converted ocr-gpu-04, ocr-gpu-05; roll that back first" in err) == (errors.REFUSED, True)
     assert (fake.calls, first.state) == ([], "finished")
     assert ocrfleet("rollback", second.id)[0] == errors.DONE
     fake.answers.clear()
     assert ocrfleet("rollback", first.id)[0] == errors.DONE
-    assert first.counts()["rolled back"] == 29
+    assert first.counts()["rolled back"] == 26, "the last batch of the third wave was not begun"
+
+
+def test_no_resume_past_what_came_later(ocrfleet: Any, folder: Path, fake: Any, monkeypatch: Any) -> None:
+    """It would convert the host anew by its own, older variables and lock, behind the back of the later one."""
+    monkeypatch.setattr(cli, "Driver", lambda *a, **k: Driver(*a, **k, make_ansible=fake))
+    first = Store(folder).open(None)
+    first.set_state("finished")
+    fake.answers.clear()
+    second = later(folder, ["ocr-gpu-12"])
+    Driver(second, Silent(), make_ansible=fake).forward()
+    fake.calls.clear()
+    code, _, err = ocrfleet("resume", first.id)
+    assert (code, f"rollout {second.id} came later and converted ocr-gpu-12" in err) == (errors.REFUSED, True)
+    assert fake.calls == []
+    assert ocrfleet("rollback", second.id)[0] == errors.DONE
+    assert ocrfleet("resume", first.id)[0] == errors.DONE
 
 
 def test_a_rollout_that_cannot_be_read_stands_in_nobodys_way(ocrfleet: Any, folder: Path) -> None:
@@ -348,7 +364,7 @@ def test_a_policy_that_asks_for_what_never_comes_is_refused(given: Any, said: st
 def test_a_host_whose_name_ansible_takes_for_others_is_refused(tmp_path: Path, name: str) -> None:
     inventory = tmp_path / "hosts.yml"
     inventory.write_text(json.dumps({"gpu": {"hosts": {"h1": None, name: None}}}))
-    with pytest.raises(errors.FleetError, match="takes for a group or a pattern: "):
+    with pytest.raises(errors.FleetError, match="are taken for a group, a pattern or an option: "):
         ansible.read_inventory([str(inventory)], None)
 
 

@@ -92,3 +92,12 @@ def test_nothing_is_read_outside_of_the_reports(tmp_path: Path, host: str) -> No
     for place in (tmp_path, tmp_path / "reports"):
         (place / "evidence.json").write_text(json.dumps({"host": host}))
     assert evidence.read(tmp_path / "reports", host) == {}
+
+
+def test_bytes_that_are_no_text_are_replaced(tmp_path: Path) -> None:
+    """A page in UTF-8 and a database could not be written with them."""
+    folder = tmp_path / "h1"
+    folder.mkdir()
+    (folder / "evidence.json").write_text('{"host": "h1", "checks": [{"title": "caf\\udce9 \\ud83d\\ude00"}]}')
+    (check,) = evidence.read(tmp_path, "h1")["checks"]
+    assert check["title"] == "caf? \U0001f600"

@@ -16,7 +16,7 @@ from ocrfleet.rollout import Driver
 from ocrfleet.state import State
 from ocrfleet.store import Store
 
-from .conftest import Counting, Killed, Silent
+from .conftest import Counting, Killed, Silent, hooks
 
 BACK = "ocrfleet.gpu_stack.rollback"
 RESTORED = {"transaction": {"baseline_id": "b", "proof": {"equal": True}}}
@@ -296,3 +296,39 @@ def test_with_too_many_down_one_of_these_goes_back(make, drive, back, fake) -> N
     fake.answers.clear()
     assert back(state) == errors.DONE
     assert [hosts for _playbook, hosts, _variables in fake.calls] == [["h1"], ["h2"]]
+
+
+def test_a_failing_undrain_ends_the_way_back_before_the_next_host_goes_down(make, drive, back, fake, tmp_path) -> None:
+    broken = tmp_path / "broken"
+    state = make(3, waves=["100%"], forks=1, hooks=hooks(tmp_path, undrain=f"[ ! -e {broken} ]"))
+    assert drive(state) == errors.DONE
+    broken.touch()
+    assert back(state) == errors.STOPPED
+    assert states(state) == {"h1": "rolled back", "h2": "converted", "h3": "converted"}
+    assert "still out of service, since the hook undrain failed: 1 of 3 hosts: h1" in state.note
+    broken.unlink()
+    assert back(state) == errors.DONE
+    assert not [host.name for host in state.hosts() if host.drained]
+
+
+def test_a_way_back_whose_last_host_is_out_of_service_is_not_done(make, drive, back, tmp_path) -> None:
+    broken = tmp_path / "broken"
+    state = make(1, hooks=hooks(tmp_path, undrain=f"[ ! -e {broken} ]"))
+    assert drive(state) == errors.DONE
+    broken.touch()
+    assert back(state) == errors.STOPPED
+    assert (state.state, states(state)) == ("stopped", {"h1": "rolled back"})
+
+
+def test_a_host_that_cannot_be_drained_for_the_way_back_serves_on_as_it_was(make, drive, back, fake, tmp_path) -> None:
+    refused = tmp_path / "refused"
+    state = make(2, waves=["100%"], hooks=hooks(tmp_path, drain=f'[ ! -e {refused} ] || [ "$1" != h1 ]'))
+    assert drive(state) == errors.DONE
+    refused.touch()
+    assert back(state) == errors.STOPPED
+    assert states(state) == {"h1": "converted", "h2": "rolled back"}
+    assert not [host.name for host in state.hosts() if host.drained]
+    assert "h1 (converted: not drained" in state.note
+    refused.unlink()
+    assert back(state) == errors.DONE
+    assert states(state) == {"h1": "rolled back", "h2": "rolled back"}

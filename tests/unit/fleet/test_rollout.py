@@ -9,6 +9,7 @@ import json
 import os
 import sqlite3
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,11 @@ from ocrfleet.errors import FleetError
 from ocrfleet.rollout import Driver
 from ocrfleet.state import State
 
-from .conftest import Counting, Killed, Silent
+from .conftest import Counting, Killed, Silent, hooks
 
 
 def touched(fake: Any) -> Counter[str]:
     return Counter(host for _playbook, hosts, _variables in fake.calls for host in hosts)
-
-
-def hooks(folder: Path, drain: str = "true", undrain: str = "true") -> dict[str, Any]:
-    """Hooks of one line of shell each, where $1 is the host; what is undrained is written down."""
-    return {
-        "drain": {"command": ["sh", "-c", drain, "drain", "{host}"]},
-        "undrain": {"command": ["sh", "-c", f'{undrain} && echo "$1" >>{folder}/back', "undrain", "{host}"]},
-    }
 
 
 def test_every_host_is_converted_once_and_the_canarys_lock_is_what_the_others_get(make, drive, fake) -> None:
@@ -447,9 +440,67 @@ def test_a_host_that_is_down_counts_also_while_it_waits_to_be_done_again(make, d
 
 def test_hosts_that_other_rollouts_left_down_count_too(make, fake) -> None:
     state = make(2, waves=["100%"], apart=[["h2", "elsewhere"]])
-    assert Driver(state, Silent(), make_ansible=fake, elsewhere=["elsewhere"]).forward() == errors.STOPPED
+    assert Driver(state, Silent(), make_ansible=fake, elsewhere={"elsewhere": []}).forward() == errors.STOPPED
     assert set(touched(fake)) == {"h1"}
     assert Driver(state, Silent(), make_ansible=fake).forward() == errors.DONE
+
+
+def test_hosts_of_a_group_that_other_rollouts_left_down_use_up_its_limit_and_no_other(make, fake) -> None:
+    """h1 is of the group, and the rollout has nothing to do with the host that is down."""
+    state = make(2, waves=["100%"], at_once=1, groups={"odd": {"at_once": 1}})
+    down = {"h9": ["odd"], "other": ["even"]}
+    assert Driver(state, Silent(), make_ansible=fake, elsewhere=down).forward() == errors.STOPPED
+    assert set(touched(fake)) == {"h2"}
+    assert Driver(state, Silent(), make_ansible=fake, elsewhere={"other": ["even"]}).forward() == errors.DONE
+
+
+def test_no_batch_begins_once_more_have_failed_than_may(make, drive, fake, tmp_path) -> None:
+    """All that is left of the wave would be drained for a gate that cannot open any more."""
+    state = make(9, waves=[1, "100%"], forks=2, allowed_failures=2, hooks=hooks(tmp_path))
+    fake.answers.update(h2="failed", h4="failed", h5="failed")
+    assert drive(state) == errors.STOPPED
+    assert set(touched(fake)) == {"h1", "h2", "h3", "h4", "h5"}
+    assert [host.name for host in state.hosts() if host.drained] == ["h2", "h4", "h5"]
+    assert "3 of 8 hosts: h2: failed; h4: failed; h5: failed; 4 not begun" in state.note
+    fake.answers.clear()
+    assert drive(state) == errors.DONE
+    assert touched(fake) == Counter({**{f"h{number}": 1 for number in range(1, 10)}, "h2": 2, "h4": 2, "h5": 2})
+
+
+def test_a_host_whose_run_failed_before_it_changed_anything_serves_on(make, drive, fake, tmp_path) -> None:
+    state = make(1, hooks=hooks(tmp_path))
+    fake.answers["h1"] = "failed"
+    fake.tells["h1"] = {"transaction": {}}
+    assert drive(state) == errors.STOPPED
+    assert [(host.state, host.drained) for host in state.hosts()] == [("failed", False)]
+
+
+def test_bytes_that_are_no_text_lose_no_result(make, drive, fake) -> None:
+    """Ansible hands them on as halves of pairs of UTF-16, which no database takes."""
+    state = make(2, waves=["100%"])
+    fake.answers["h1"] = "failed"
+    real = fake.run
+
+    def run(self, *arguments, **more):
+        outcomes = real(self, *arguments, **more)
+        message = rollout.plain("no such file: caf\udce9")
+        return {name: replace(found, message=message) for name, found in outcomes.items()}
+
+    fake.run = run
+    assert drive(state) == errors.STOPPED
+    assert [host.state for host in state.hosts()] == ["failed", "converted"]
+    assert state.hosts()[0].message == "no such file: caf\N{REPLACEMENT CHARACTER}"
+
+
+def test_a_hook_that_does_not_end_is_ended_with_all_that_it_started(make, drive, tmp_path) -> None:
+    """It would go on draining a host that is back in service."""
+    chosen = hooks(tmp_path, drain=f"sleep 300 & echo $! >{tmp_path}/child; wait")
+    chosen["drain"]["timeout"] = 0.5
+    state = make(1, hooks=chosen)
+    assert drive(state) == errors.STOPPED
+    assert "did not end within 0.5 s, and was ended" in state.hosts()[0].message
+    child = Path("/proc", (tmp_path / "child").read_text().strip(), "stat")
+    assert not child.exists() or child.read_text().split()[2] == "Z"
 
 
 def test_hooks_are_found_after_a_kill_and_outlive_ctrl_c(make, drive, fake, tmp_path) -> None:
