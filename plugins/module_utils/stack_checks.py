@@ -177,6 +177,8 @@ class Checks:
             "DO_NOT_TRACK": "1",
             # What OlmOCR is started with here.
             **(activation.read(stage.tree) if variables is None else variables),
+            # What check mode imports leaves nothing behind, and so not what Python compiles.
+            **({"PYTHONDONTWRITEBYTECODE": "1"} if check_mode else {}),
         }
         # What runs here compiles, too. FlashInfer makes folders when it is imported.
         self.run_env = activation.with_own_caches(self.env, folder)

@@ -866,6 +866,17 @@ def answer(stdout: str = "", rc: int = 0) -> Any:
     return lambda argv, timeout: commands.Result(argv, rc, stdout, "", 0.1)
 
 
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_check_mode_leaves_nothing_that_python_compiled(
+    environment: Environment, tmp_path: Path, check_mode: bool
+) -> None:
+    environment.add("vllm", "0.11.0", "vllm", "")
+    verdict = run(environment, tmp_path, [importing("vllm", "0.11.0")], check_mode=check_mode)["vllm"]
+    assert verdict.status == "passed"
+    assert bool(list(environment.site.rglob("__pycache__"))) is not check_mode
+
+
+
 def test_gpu_evidence(tmp_path: Path) -> None:
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev" / "nvidia0").touch()
