@@ -868,8 +868,9 @@ def answer(stdout: str = "", rc: int = 0) -> Any:
 
 @pytest.mark.parametrize("check_mode", [True, False])
 def test_check_mode_leaves_nothing_that_python_compiled(
-    environment: Environment, tmp_path: Path, check_mode: bool
+    environment: Environment, tmp_path: Path, check_mode: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     environment.add("vllm", "0.11.0", "vllm", "")
     verdict = run(environment, tmp_path, [importing("vllm", "0.11.0")], check_mode=check_mode)["vllm"]
     assert verdict.status == "passed"
