@@ -32,6 +32,7 @@ def test_an_empty_policy_is_one_canary_then_shares_and_no_failure() -> None:
         ({"gates": [{"name": "speed", "query": "a..b", "at_least": 1}]}, "the query of speed is no JMESPath"),
         ({"gates": [{"name": "speed", "query": "a"}]}, "gates.0"),
         ({"hooks": {"drain": {"command": ["a"], "playbook": "b"}}}, "expected either a command"),
+        ({"hooks": {"drain": {"playbook": "a", "timeout": 9}}}, "expected either a command"),
         ({"soak_minutes": float("nan")}, "soak_minutes: expected a number, found nan"),
         ({"gates": [{"name": "a", "query": "a", "at_least": float("nan")}]}, "gates.0.at_least: expected a number"),
         ({"hooks": {"drain": {"command": ["a"]}}}, "expected undrain beside drain"),
