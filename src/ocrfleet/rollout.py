@@ -226,7 +226,9 @@ class Driver:
 
     def _batches(self, wave: dict[str, Any]) -> None:
         number = wave["number"]
-        lock = "" if wave["canary"] else self._lock(number, wave["cohort"])
+        # Those that did not answer need have nothing in common, so each resolves its own packages.
+        own = wave["canary"] or wave["cohort"] == planning.NO_ANSWER
+        lock = "" if own else self._lock(number, wave["cohort"])
         while pending := [host.name for host in self.state.hosts(number, ["pending"])]:
             self._listen()
             self._stop_where_none_comes_back(number)

@@ -39,6 +39,14 @@ def test_every_host_is_converted_once_and_the_canarys_lock_is_what_the_others_ge
         assert file.read() == "flashinfer-python==0.3.1\n"
 
 
+def test_hosts_that_did_not_answer_get_no_lock_of_another_one(make, drive, fake) -> None:
+    """Two of them need have nothing in common, and a lock that does not fit would be refused at each `resume`."""
+    state = make(5, baselines={"h1": "f1", "h2": "f1"}, waves=[1, "100%"])
+    assert drive(state) == errors.DONE
+    locked = {host: "flashinfer_lock" in variables for _playbook, hosts, variables in fake.calls for host in hosts}
+    assert locked == {"h1": False, "h2": True, "h3": False, "h4": False, "h5": False}
+
+
 @pytest.mark.parametrize("outcome", ["failed", "unreachable", "unknown"])
 def test_when_the_canary_is_not_converted_nobody_else_is_touched(make, drive, fake, outcome: str) -> None:
     state = make(10, allowed_failures="50%")
