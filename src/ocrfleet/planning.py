@@ -136,6 +136,12 @@ def _opening(host: str, fleet: Fleet, policy: Policy, now: datetime) -> datetime
     return None
 
 
+def shut(hosts: Iterable[str], fleet: Fleet, policy: Policy, now: datetime) -> list[str]:
+    """Hosts that have a window which is not open now."""
+    at_all = {**policy, "host_minutes": 0}
+    return [host for host in hosts if _opening(host, fleet, at_all, now) != now]
+
+
 def never_open(fleet: Fleet, policy: Policy, now: datetime) -> list[str]:
     """Hosts whose windows leave no time within a week to convert them."""
     known: dict[str, bool] = {}

@@ -264,7 +264,7 @@ class Driver:
         run = self._new_run()
         # In one step: what is drained or under way from here on is found by whoever comes after a kill.
         self.state.begin(names, run)
-        ready = self._drain(names, run)
+        ready = self._in_time(self._drain(names, run))
         if not ready:
             return
         variables = dict(self.policy["variables"])
@@ -277,6 +277,16 @@ class Driver:
         outcomes = self.ansible.run(run, self.policy["playbook"], ready, variables, self.watcher.event)
         self._record([(name, self._told(known[name], outcome)) for name, outcome in outcomes.items()])
         self._undrain(self.state.named(outcomes))
+
+    def _in_time(self, names: list[str]) -> list[str]:
+        """Those whose windows are still open after draining took its time; the others go back into service."""
+        now = datetime.fromtimestamp(self.clock(), timezone.utc)
+        late = planning.shut(names, self.fleet, self.policy, now)
+        if late:
+            self.watcher.note(f"the window closed while they were drained: {', '.join(late[:5])}")
+            self.state.put_off(late)
+            self._undrain(self.state.named(late))
+        return [name for name in names if name not in late]
 
     def _record(self, ended: list[tuple[str, Outcome]]) -> None:
         rows = []

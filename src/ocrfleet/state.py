@@ -279,6 +279,11 @@ class State:
             )
             self._say(db, f"run {run} begins")
 
+    def put_off(self, names: Iterable[str]) -> None:
+        """They were drained, and nothing else is begun on them now."""
+        with self._transaction() as db:
+            db.executemany("UPDATE host SET state = 'pending' WHERE name = ?", [(name,) for name in names])
+
     def hand_over(self, names: Iterable[str]) -> None:
         """Written before the hosts are converted: what was known of them before holds no longer."""
         now = time.time()

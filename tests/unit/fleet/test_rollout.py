@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections import Counter
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -460,6 +461,31 @@ def test_hosts_of_a_group_that_other_rollouts_left_down_use_up_its_limit_and_no_
     assert Driver(state, Silent(), make_ansible=fake, elsewhere=down).forward() == errors.STOPPED
     assert set(touched(fake)) == {"h2"}
     assert Driver(state, Silent(), make_ansible=fake, elsewhere={"other": ["even"]}).forward() == errors.DONE
+
+
+def test_a_host_whose_window_closed_while_it_was_drained_is_put_off(make, fake, tmp_path, monkeypatch) -> None:
+    state = make(1, windows=[{"from": "22:00", "to": "23:00"}], hooks=hooks(tmp_path))
+    at = [datetime(2026, 11, 27, 22, 55, tzinfo=timezone.utc).timestamp()]
+    begun = []
+    real = rollout.hooks.call
+
+    def call(hook, *arguments):
+        at[0] += 600 * (not begun and hook == state.policy["hooks"]["drain"])
+        return real(hook, *arguments)
+
+    def sleep(seconds):
+        assert not state.hosts()[0].drained, "it serves until the window opens again"
+        begun.append(at[0])
+        at[0] += 3600
+
+    monkeypatch.setattr(rollout.hooks, "call", call)
+    watcher = Silent()
+    driver = Driver(state, watcher, make_ansible=fake, clock=lambda: at[0], sleep=sleep)
+    assert driver.forward() == errors.DONE
+    assert "the window closed while they were drained: h1" in watcher.notes
+    assert touched(fake) == Counter({"h1": 1})
+    assert datetime.fromtimestamp(at[0], timezone.utc).hour == 22
+    assert (tmp_path / "back").read_text().split() == ["h1", "h1"]
 
 
 def test_no_batch_begins_once_more_have_failed_than_may(make, drive, fake, tmp_path) -> None:
