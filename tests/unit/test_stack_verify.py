@@ -877,7 +877,6 @@ def test_check_mode_leaves_nothing_that_python_compiled(
     assert bool(list(environment.site.rglob("__pycache__"))) is not check_mode
 
 
-
 def test_gpu_evidence(tmp_path: Path) -> None:
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev" / "nvidia0").touch()
