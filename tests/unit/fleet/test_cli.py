@@ -360,12 +360,21 @@ def test_a_policy_that_asks_for_what_never_comes_is_refused(given: Any, said: st
         cli.refuse_vain(chosen, fleet, planning.waves(fleet.hosts, {}, chosen))
 
 
-@pytest.mark.parametrize("name", ["gpu", "~x", "!x", "&x", "a*"])
+@pytest.mark.parametrize("name", ["gpu", "~x", "!x", "&x", "a*", "--all"])
 def test_a_host_whose_name_ansible_takes_for_others_is_refused(tmp_path: Path, name: str) -> None:
     inventory = tmp_path / "hosts.yml"
     inventory.write_text(json.dumps({"gpu": {"hosts": {"h1": None, name: None}}}))
     with pytest.raises(errors.FleetError, match="are taken for a group, a pattern or an option: "):
         ansible.read_inventory([str(inventory)], None)
+
+
+def test_the_name_of_a_cohort_steers_no_terminal(ocrfleet: Any, folder: Path) -> None:
+    """It is the fingerprint that hosts told."""
+    state = Store(folder).open(None)
+    with state._transaction() as db:
+        db.execute("UPDATE wave SET cohort = ?", ("\x1b[2J\x1bc",))
+    code, said, _ = ocrfleet("status")
+    assert (code, "\x1b[2J" in said, "\x1bc" in said) == (errors.DONE, False, False)
 
 
 def test_a_disk_that_is_full_is_told(ocrfleet: Any, monkeypatch: Any) -> None:
