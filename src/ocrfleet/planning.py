@@ -45,6 +45,10 @@ class Fleet:
     groups: dict[str, list[str]] = field(default_factory=dict)
 
     @cached_property
+    def members(self) -> frozenset[str]:
+        return frozenset(self.hosts)
+
+    @cached_property
     def sizes(self) -> Counter[str]:
         """How many hosts each group has."""
         return Counter(name for host in self.hosts for name in self.groups.get(host, []))
@@ -87,7 +91,6 @@ class Limits:
         for number, members in enumerate(policy["apart"]):
             for host in members:
                 self.apart.setdefault(host, []).append(number)
-        self.hosts = set(fleet.hosts)
         self.down = 0  # of this rollout's hosts; the others count for groups and what is kept apart
         self.used: Counter[str | int] = Counter()
         self.taken: set[str] = set()
@@ -109,7 +112,7 @@ class Limits:
     def take(self, host: str) -> None:
         if host not in self.taken:
             self.taken.add(host)
-            self.down += host in self.hosts
+            self.down += host in self.fleet.members
             self.used.update(self._kinds(host))
             self.used.update(self.apart.get(host, []))
 

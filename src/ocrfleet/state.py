@@ -224,9 +224,9 @@ class State:
         verified = host.state != "failed" and evidence.is_proof(found)
         return host.first is None or verified or evidence.is_restored(found) or evidence.is_untouched(found)
 
-    def to_convert(self) -> list[Host]:
-        """Hosts that a way forward from here works on."""
-        return [host for host in self.hosts() if host.state in ("pending", *TO_DO_AGAIN) or host.figures]
+    def to_convert(self, wave: int | None = None) -> list[Host]:
+        """Hosts that a way forward from here works on, of a wave or of all."""
+        return [host for host in self.hosts(wave) if host.state in ("pending", *TO_DO_AGAIN) or host.figures]
 
     def to_put_back(self) -> list[Host]:
         """Hosts that this rollout changed, or may have changed, and that are not known to be back."""
@@ -312,7 +312,7 @@ class State:
 
     def retry(self, number: int) -> list[str]:
         """Have the hosts of a wave done again that were not converted, or missed a figure."""
-        names = [host.name for host in self.to_convert() if host.wave == number and host.state != "pending"]
+        names = [host.name for host in self.to_convert(number) if host.state != "pending"]
         with self._transaction() as db:
             db.executemany("UPDATE host SET state = 'pending' WHERE name = ?", [(name,) for name in names])
         return names
