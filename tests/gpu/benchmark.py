@@ -38,6 +38,8 @@ CANDIDATES = [
     ("sampler", {**BASELINE, "VLLM_USE_FLASHINFER_SAMPLER": "1"}, True),
     ("attention", {**BASELINE, "VLLM_ATTENTION_BACKEND": "FLASHINFER"}, False),
 ]
+WANTED = os.environ.get("BENCHMARK_CANDIDATES", "sampler attention").split()
+SETTINGS = " ".join(f"{name}={value!r}" for name, value in sorted(os.environ.items()) if name.startswith("BENCHMARK_"))
 
 
 def loads(truncated: bool) -> list[server_level.Load]:
@@ -69,8 +71,9 @@ def measure_server(stage: staging.Stage, out: str, env: dict[str, str], keep) ->
         )
 
     baseline = server_level.Variant("baseline", stage, {**env, **BASELINE})
-    for position, (name, variables, truncated) in enumerate(CANDIDATES):
-        left = (ends - time.monotonic()) / (len(CANDIDATES) - position)
+    candidates = [candidate for candidate in CANDIDATES if candidate[0] in WANTED]
+    for position, (name, variables, truncated) in enumerate(candidates):
+        left = (ends - time.monotonic()) / (len(candidates) - position)
         try:
             measured, about = server_level.measure(
                 (baseline, server_level.Variant(name, stage, {**env, **variables})),
@@ -158,6 +161,9 @@ def main() -> int:
     python, out, what = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), (sys.argv[3:] or ["all"])[0]
     if what not in ("kernels", "server", "all"):
         raise SystemExit(f"expected kernels, server or all, found {what!r}")
+    unknown = sorted(set(WANTED) - {name for name, _variables, _truncated in CANDIDATES})
+    if unknown or not WANTED:
+        raise SystemExit(f"expected sampler and attention in BENCHMARK_CANDIDATES, found {WANTED}")
     environment = os.path.dirname(os.path.dirname(python))
     stage = staging.Stage(environment)
     os.makedirs(out, exist_ok=True)
@@ -171,7 +177,7 @@ def main() -> int:
     about = {
         "date": datetime.date.today().isoformat(),
         "python": f"{environment}, {os.cpu_count()} cores",
-        "command": f"tests/gpu/benchmark.sh ENV_PYTHON OUT {what}",
+        "command": f"{SETTINGS} tests/gpu/benchmark.sh ENV_PYTHON OUT {what}".lstrip(),
         "device": {"device": ", ".join(gpu.name for gpu in card.gpus)},
     }
 
