@@ -33,8 +33,11 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         given = dict(self._task.args)
-        result |= self._execute_module(module_args=given, task_vars=task_vars)
         own = given.get("own_folder")
+        if given.get("folder") or not own:
+            result |= self._execute_module(module_args=given, task_vars=task_vars)
+        else:
+            result |= {"changed": False, "written": [], "diff": []}
         if not own or result.get("failed"):
             return result
         try:

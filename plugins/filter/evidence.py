@@ -142,6 +142,20 @@ def _transaction(results: dict) -> dict:
     return transaction
 
 
+def _outside(results: dict) -> list[str]:
+    """What changed the environment itself: where no transaction was begun either, it is as it was without any of it."""
+    steps = {
+        **{name: step for name, step in results.get("steps", {}).items() if name != "FlashInfer"},
+        "what an earlier run left": results.get("earlier"),
+        "return to a kept baseline": results.get("returned"),
+    }
+    changed = [] if results.get("check_mode") else [name for name, step in steps.items() if (step or {}).get("changed")]
+    before, now = (results.get(name, {}).get("files_fingerprint") for name in ("version", "now_installed"))
+    if before and now and before != now and not changed and not _transaction(results):
+        changed.append("files, by something else")
+    return changed
+
+
 def _environment(machine: dict, checked_as: str) -> dict:
     """What was seen of the machine, and as which user; what was not looked at is left out."""
     seen = {
@@ -205,6 +219,7 @@ def evidence(results: dict) -> dict:
         "needs": method.get("needs", []),
         "transaction": _transaction(results),
         "kept_baselines": _kept(results),
+        "outside_transaction": _outside(results),
         "checks": checks,
         "activation": {name: start[name] for name in ("sampler", "kernels", "why", "variables") if start.get(name)},
         "kernel_pack": _kernel_pack(results.get("kernel_pack", {})),

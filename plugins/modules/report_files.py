@@ -18,9 +18,8 @@ description:
   - One call for all files of a host, because every task costs its share in a fleet.
 options:
   folder:
-    description: Folder for the files, made when it is missing.
+    description: Folder on the host for the files, made when it is missing. Without it none is written there.
     type: path
-    required: true
   files:
     description: Content by file name.
     type: dict
@@ -70,10 +69,11 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import report_f
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "folder": {"type": "path", "required": True},
+            "folder": {"type": "path"},
             "files": {"type": "dict", "required": True},
             "own_folder": {"type": "path"},  # the action plugin's
         },
+        required_one_of=[("folder", "own_folder")],
         supports_check_mode=True,
     )
 

@@ -20,7 +20,15 @@ from typing import Any
 Evidence = dict[str, Any]
 
 # What this program reads, by its type. All of evidence.json has a schema in the role report.
-_TYPES = {"transaction": dict, "kept_baselines": dict, "lock": str, "finished": str, "versions": dict, "checks": list}
+_TYPES = {
+    "transaction": dict,
+    "kept_baselines": dict,
+    "outside_transaction": list,
+    "lock": str,
+    "finished": str,
+    "versions": dict,
+    "checks": list,
+}
 _BASELINE = re.compile(r"[A-Za-z0-9_.:-]+")
 # Of a requirements file: NAME==VERSION and its hashes. No option, no URL, no other file.
 _LOCK_LINE = re.compile(
@@ -120,5 +128,5 @@ def is_restored(found: Evidence) -> bool:
 
 
 def is_untouched(found: Evidence) -> bool:
-    """Whether a run failed, and told so, before it began to change the environment."""
-    return found.get("result") == "failed" and not found.get("transaction")
+    """Whether a run failed, and told so, before it began to change the environment. Of earlier runs it says nothing."""
+    return found.get("result") == "failed" and not found.get("transaction") and not found.get("outside_transaction")

@@ -50,7 +50,11 @@ CREATE TABLE history (at REAL, what TEXT);
 
 @dataclass
 class Host:
-    """One row of the table of hosts. `first` is when this rollout first handed the host to a playbook."""
+    """One row of the table of hosts.
+
+    `first` is when this rollout first handed the host to a playbook; None where it did not, or where all that came of
+    it is a host as it was before.
+    """
 
     name: str
     wave: int
@@ -222,7 +226,7 @@ class State:
         found = self.evidence(host.name)
         # One that is to be done again, or was skipped then, is as its last run left it.
         verified = host.state != "failed" and evidence.is_proof(found)
-        return host.first is None or verified or evidence.is_restored(found) or evidence.is_untouched(found)
+        return host.first is None or verified or evidence.is_restored(found)
 
     def to_convert(self, wave: int | None = None) -> list[Host]:
         """Hosts that a way forward from here works on, of a wave or of all."""
@@ -235,10 +239,8 @@ class State:
     def _is_back(self, host: Host) -> bool:
         if host.state in ("unchanged", "rolled back"):
             return True
-        found = self.evidence(host.name)
-        idle = host.state == "failed" and evidence.is_untouched(found)
-        restored = host.state in ("failed", "skipped", "pending") and evidence.is_restored(found)
-        return not host.baseline and (idle or restored)
+        restored = host.state in ("failed", "skipped", "pending") and evidence.is_restored(self.evidence(host.name))
+        return not host.baseline and restored
 
     def history(self) -> list[tuple[float, str]]:
         return self.db.execute("SELECT at, what FROM history ORDER BY rowid").fetchall()
@@ -300,10 +302,13 @@ class State:
             for name, state, message, found, figures in results:
                 # The first change that this rollout made decides where a roll-back leads.
                 baseline = evidence.baseline(found) if state == "converted" else ""
+                as_it_was = state == "failed" and (evidence.is_untouched(found) or evidence.is_restored(found))
+                # An earlier run that handed it over first, before this one began, may have changed it all the same.
                 db.execute(
                     "UPDATE host SET state = ?, message = ?, ended = ?, figures = ?, evidence = ?,"
-                    " baseline = CASE WHEN baseline = '' THEN ? ELSE baseline END WHERE name = ?",
-                    (state, message, now, figures, json.dumps(found) if found else "", baseline, name),
+                    " baseline = CASE WHEN baseline = '' THEN ? ELSE baseline END,"
+                    " first = CASE WHEN ? AND first >= began THEN NULL ELSE first END WHERE name = ?",
+                    (state, message, now, figures, json.dumps(found) if found else "", baseline, as_it_was, name),
                 )
 
     def set_drained(self, names: Iterable[str], drained: bool) -> None:

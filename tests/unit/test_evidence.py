@@ -172,3 +172,32 @@ def test_what_was_measured_before_stays_with_the_packages_that_it_was_measured_o
     idle = {"fingerprint": "now", "status": "not_run"}
     assert evidence({**results, "benchmark": {"documents": idle}})["benchmark"] == {"documents": earlier["documents"]}
     assert evidence({**results, "now_installed": {"fingerprint": "then"}})["benchmark"] == {"server": earlier["server"]}
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        ({}, []),
+        ({"steps": {"PyTorch": {"changed": False}, "OlmOCR": {}, "FlashInfer": {"changed": True}}}, []),
+        ({"steps": {"PyTorch": {"changed": True}, "OlmOCR": {"changed": True}}}, ["PyTorch", "OlmOCR"]),
+        ({"earlier": {"changed": True}}, ["what an earlier run left"]),
+        ({"returned": {"changed": True}}, ["return to a kept baseline"]),
+        ({"version": {"files_fingerprint": "a"}, "now_installed": {"files_fingerprint": "a"}}, []),
+        ({"version": {"files_fingerprint": "a"}, "now_installed": {"files_fingerprint": ""}}, []),
+        (
+            {"version": {"files_fingerprint": "a"}, "now_installed": {"files_fingerprint": "b"}},
+            ["files, by something else"],
+        ),
+    ],
+)
+def test_what_was_changed_without_a_transaction_is_told(results, expected):
+    assert evidence(results)["outside_transaction"] == expected
+
+
+def test_a_candidate_that_became_the_environment_is_no_change_without_a_transaction():
+    files = {"version": {"files_fingerprint": "a"}, "now_installed": {"files_fingerprint": "b"}}
+    assert evidence({**files, "begun": {"transaction": {"id": "t"}}})["outside_transaction"] == []
+
+
+def test_what_a_run_would_change_is_not_told_as_changed():
+    assert evidence({"check_mode": True, "steps": {"PyTorch": {"changed": True}}})["outside_transaction"] == []

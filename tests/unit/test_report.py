@@ -340,6 +340,15 @@ def test_a_host_whose_reports_would_lie_outside_is_refused_before_anything_is_to
     assert len(list((tmp_path / "reports").glob("vm_a*/evidence.json"))) == 2
 
 
+def test_a_report_for_the_control_node_alone_writes_nothing_on_the_host(tmp_path: Path) -> None:
+    """A host that is refused is not touched, nor is a Python asked for there that may be what is missing."""
+    files = {"report.md": "text\n"}
+    only = {"own_folder": f"{tmp_path}/own", "files": files}
+    there = ad_hoc.run("report_files", only, "-e", "ansible_python_interpreter=/no/python")
+    assert (there["changed"], (tmp_path / "own/report.md").read_text()) == (True, "text\n")
+    assert "one of the following is required: folder, own_folder" in ad_hoc.run("report_files", {"files": files})["msg"]
+
+
 def test_where_the_report_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     files = {"report.md": "text\n"}

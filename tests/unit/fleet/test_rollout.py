@@ -509,6 +509,67 @@ def test_a_host_whose_run_failed_before_it_changed_anything_serves_on(make, driv
     assert [(host.state, host.drained) for host in state.hosts()] == [("failed", False)]
 
 
+IDLE = ("failed", {"transaction": {}})
+
+
+@pytest.mark.parametrize(
+    ("earlier", "drained"),
+    [
+        ([IDLE], False),
+        ([("failed", {"transaction": {"proof": {"equal": True}}})], False),
+        ([("failed", {})], True),
+        ([("unknown", {}), IDLE], True),
+        ([("unreachable", {})], True),
+        ([("failed", {"transaction": {}, "outside_transaction": ["PyTorch"]})], True),
+    ],
+)
+def test_a_refused_run_says_nothing_of_what_an_earlier_one_has_changed(
+    make, drive, back, fake, tmp_path, earlier: Any, drained: bool
+) -> None:
+    """What was as it was before the refused run is so after it; whatever an earlier run left is there still."""
+    state = make(1, hooks=hooks(tmp_path))
+    for fake.answers["h1"], fake.tells["h1"] in [*earlier, IDLE]:
+        assert drive(state) == errors.STOPPED
+    assert [(host.state, host.drained) for host in state.hosts()] == [("failed", drained)]
+    assert [host.name for host in state.out_of_service()] == (["h1"] if drained else [])
+    assert [host.name for host in state.to_put_back()] == (["h1"] if drained else [])
+    fake.answers["h1"], fake.tells["h1"] = "converted", {}
+    assert drive(state) == errors.DONE
+    assert [(host.state, host.drained, host.baseline) for host in state.hosts()] == [("converted", False, "base-h1")]
+
+
+@pytest.mark.parametrize("told", [["PyTorch"], ["return to a kept baseline"]])
+def test_a_host_that_was_changed_without_a_transaction_stays_out(make, drive, fake, tmp_path, told: list[str]) -> None:
+    state = make(1, hooks=hooks(tmp_path))
+    fake.answers["h1"] = "failed"
+    fake.tells["h1"] = {"transaction": {}, "outside_transaction": told}
+    assert drive(state) == errors.STOPPED
+    assert [(host.state, host.drained) for host in state.hosts()] == [("failed", True)]
+
+
+def test_a_refused_run_is_found_after_a_kill(make, fake, tmp_path) -> None:
+    state = make(1, hooks=hooks(tmp_path))
+    state.begin(["h1"], "0001")
+    state.set_drained(["h1"], True)
+    state.hand_over(["h1"])
+    reports = state.folder / "runs/0001/reports/h1"
+    reports.mkdir(parents=True)
+    told = {"host": "h1", "result": "failed", "failure": "no room", "finished": "9999", "transaction": {}}
+    (reports / "evidence.json").write_text(json.dumps(told))
+    Driver(state, Silent(), make_ansible=fake).abort()
+    assert [(host.state, host.drained, host.message) for host in state.hosts()] == [("failed", False, "no room")]
+
+
+def test_a_converted_host_that_fails_when_it_is_looked_at_again_is_not_as_it_was(make, drive, fake, tmp_path) -> None:
+    state = make(1, gates=[{"name": "speed", "query": "speed", "at_least": 11}], hooks=hooks(tmp_path))
+    assert drive(state) == errors.STOPPED
+    fake.answers["h1"], fake.tells["h1"] = IDLE
+    assert drive(state) == errors.STOPPED
+    (host,) = state.hosts()
+    assert (host.state, host.drained, host.baseline) == ("failed", True, "base-h1")
+    assert [host.name for host in state.to_put_back()] == ["h1"]
+
+
 def test_bytes_that_are_no_text_lose_no_result(make, drive, fake) -> None:
     """Ansible hands them on as halves of pairs of UTF-16, which no database takes."""
     state = make(2, waves=["100%"])
