@@ -137,7 +137,7 @@ def make(uv: Uv, request: Request, installed: dict[str, Distribution], damaged: 
     kept = protected(installed, request.protect)
     constraints = [*request.constraints, *(f"{name}=={version}" for name, version in kept.items())]
     if request.lock_exact:
-        return _exactly(uv, request, constraints, kept, damaged)
+        return _exactly(uv, request, constraints, kept, installed, damaged)
     left_out = []
     optional = []
     for requirement in request.optional:
@@ -196,8 +196,15 @@ def _around(
     return plan
 
 
-def _exactly(uv: Uv, request: Request, constraints: list[str], kept: dict[str, str], damaged: list[Damage]) -> Plan:
-    """What the lock holds, where it contradicts neither what is protected nor what is asked for."""
+def _exactly(
+    uv: Uv,
+    request: Request,
+    constraints: list[str],
+    kept: dict[str, str],
+    installed: dict[str, Distribution],
+    damaged: list[Damage],
+) -> Plan:
+    """What the lock holds, where that contradicts nothing that is protected, and is what is asked for and no more."""
     pins = locked_versions(request.lock)
     rows: list[dict] = [
         {"name": name, "before": kept[name], "after": version}
@@ -218,6 +225,12 @@ def _exactly(uv: Uv, request: Request, constraints: list[str], kept: dict[str, s
             rows,
         )
     changes, found = _locked(uv, request, constraints, kept, pins)
+    # It is text of whoever made it, a rollout's canary say, and so are its hashes.
+    there = {name for name, version in pins.items() if name in installed and installed[name].version == version}
+    surplus = [Change(name, None, pins[name]) for name in pins.keys() - there - {change.name for change in changes}]
+    if surplus:
+        surplus.sort(key=lambda change: change.name)
+        raise Refused(_surplus_text(surplus, request.requirements), _as_rows(surplus))
     foreign = _foreign(changes, request)
     if foreign:
         raise Refused(_foreign_text(foreign, request.requirements, request, "the lock holds them"), foreign)
@@ -232,11 +245,12 @@ def _exactly(uv: Uv, request: Request, constraints: list[str], kept: dict[str, s
 def _locked(
     uv: Uv, request: Request, constraints: list[str], kept: dict[str, str], pins: dict[str, str]
 ) -> tuple[list[Change], list[Need]]:
-    """What installing the pins changes, once they and what is installed satisfy all that they declare."""
-    texts = [f"{name}=={version}" for name, version in pins.items()]
+    """What the requirements change by the lock, once it and what is installed satisfy all that is declared."""
+    asked = [*request.requirements, *(text for text in request.optional if _name(text) in pins)]
+    held = [*constraints, *(f"{name}=={version}" for name, version in pins.items())]
     if not request.declared_only:
-        return _whole(uv, request, texts, constraints, pins), []
-    changes = uv.changes(texts, constraints, request.lock, True)
+        return _whole(uv, request, asked, held, pins), []
+    changes = uv.changes(asked, held, request.lock, True)
     found = needs.read(uv.stage, uv.declared(request.requirements, request.lock))
     coming = needs.read(uv.stage, [need.requirement for need in found], pins)
     for need, with_lock in zip(found, coming):
@@ -250,9 +264,9 @@ def _locked(
             need.status, need.reason = needs.UNAVAILABLE, "the lock does not hold it"
     _refuse_unmet(request, found, request.requirements)
     added = [need.requirement for need in found if need.status == needs.INSTALLED]
-    if added:
-        _whole(uv, request, added, [*constraints, *texts], pins)
-    return changes, found
+    more = _whole(uv, request, added, held, pins) if added else []
+    known = {change.name for change in changes}
+    return changes + [change for change in more if change.name not in known], found
 
 
 def _whole(
@@ -451,6 +465,16 @@ def _moved_text(moved: list[Change], requirements: list[str], why: str, by: dict
     return (
         f"{text}{f' Why: {why}' if why else ''} Take a release whose needs are met here (fi_version: auto), or leave "
         "what may move out of protect (flashinfer_protect)."
+    )
+
+
+def _surplus_text(surplus: list[Change], requirements: list[str]) -> str:
+    listed = ", ".join(f"{change.name} {change.after}" for change in surplus)
+    wanted = ", ".join(requirements)
+    return (
+        f"Refused: the lock holds what nothing that was asked for depends on: {listed}. Expected a lock of {wanted} "
+        "and its dependencies alone; find out how that came into it (a canary tells its own lock), then make it anew, "
+        "on a host with the same baseline"
     )
 
 

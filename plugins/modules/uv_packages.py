@@ -58,6 +58,8 @@ options:
       - Install what O(lock) holds, all of it and nothing else, without asking what the requirements depend on. The
         lock of one environment is so carried to others that have the same baseline.
       - Refused when the lock contradicts a protected package or a requirement.
+      - Refused too when it holds a package that is not installed and that nothing of O(requirements) and O(optional)
+        depends on, by what the packages themselves declare. The text of a lock may be another host's.
     type: bool
     default: false
   protect:

@@ -48,6 +48,11 @@ NO_PROOF = (
     "without is no proof: FlashInfer needs its declared packages only when a kernel is compiled or called. Take "
     "another version, or name what can be done without in accept_unmet (flashinfer_accept_unmet)."
 )
+GUEST = (
+    "Refused: the lock holds what nothing that was asked for depends on: guest 6.6. Expected a lock of "
+    "flashinfer-python==0.3.1 and its dependencies alone; find out how that came into it (a canary tells its own "
+    "lock), then make it anew, on a host with the same baseline"
+)
 NO_KERNELS = (
     BUILD + "FlashInfer's kernels could not be compiled on this host, which has a GPU and no kernel pack. Missing:\n- "
 )
@@ -122,6 +127,31 @@ def lock_of_one(hosts: LightHosts) -> dict:
     path = hosts.folder / "of-one.txt"
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     path.write_text(f"flashinfer-python==0.3.1 --hash=sha256:{digest}\n")
+    return {"flashinfer_lock": str(path), **found}
+
+
+def lock_of_more(hosts: LightHosts) -> dict:
+    """As a canary would tell it that wants more on all the others than was asked for: each file is there, and whole."""
+    guest = ("guest", "6.6", "", {"guest.py": ""})
+    found = release(hosts, "more", (*FLASHINFER[:2], "Requires-Dist: host-of-guest\n", FLASHINFER[3]), guest)
+    hosts.wheel(
+        hosts.folder / "more",
+        "host_of_guest",
+        "1.0",
+        "Provides-Extra: guest\nRequires-Dist: guest; extra == 'guest'\n",
+        {},
+    )
+    path = hosts.folder / "of-more.txt"
+    digests = {
+        file.name.split("-")[0]: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in (hosts.folder / "more").glob("*.whl")
+    }
+    pins = (
+        ("flashinfer_python", "flashinfer-python==0.3.1"),
+        ("host_of_guest", "host-of-guest==1.0"),
+        ("guest", "guest==6.6"),
+    )
+    path.write_text("".join(f"{pin} --hash=sha256:{digests[name]}\n" for name, pin in pins))
     return {"flashinfer_lock": str(path), **found}
 
 
@@ -204,6 +234,18 @@ ROWS: list[tuple[str, Callable[[LightHosts, str], dict], str, str]] = [
         "apache-tvm-ffi==0.1.0b15 is unavailable (the lock does not hold it). That it imports without is no proof: "
         "FlashInfer needs its declared packages only when a kernel is compiled or called. Take another version, or "
         "name what can be done without in accept_unmet (flashinfer_accept_unmet).",
+        UNTOUCHED,
+    ),
+    (
+        "a-lock-with-a-guest",
+        lambda hosts, _index: lock_of_more(hosts),
+        PLAN + GUEST,
+        UNTOUCHED,
+    ),
+    (
+        "a-lock-with-a-guest-by-constrained",
+        lambda hosts, _index: {"fi_method": "constrained", **lock_of_more(hosts)},
+        PLAN + GUEST,
         UNTOUCHED,
     ),
     (

@@ -157,6 +157,18 @@ def test_a_file_with_another_hash_than_the_lock_says_is_not_installed(ask):
         uv.install(plan.pins, lock, [], plan.constraints)
 
 
+def test_what_one_host_resolved_its_like_take_by_its_lock(ask):
+    """With the extras and companions of a real release, of which only the metadata is fetched."""
+    wanted, optional = "flashinfer-python==0.6.13", ["flashinfer-cubin==0.6.13"]
+    allowed = {"optional": optional, "allow": ["cuda-bindings", "nvidia-cutlass-dsl-libs-cu13", "nvidia-cuda-nvcc"]}
+    uv, plan = ask(wanted, **allowed)
+    lock = uv.lock(plan.pins)
+    _uv, again = ask(wanted, lock=lock, lock_exact=True, **allowed)
+    assert sorted(again.pins) == sorted(plan.pins) and len(plan.pins) > 10
+    with pytest.raises(package_plan.Refused, match="depends on: xdoctest 1.1.0"):
+        ask(wanted, lock=f"{lock}xdoctest==1.1.0 --hash=sha256:{'0' * 64}\n", lock_exact=True, **allowed)
+
+
 def test_an_index_of_one_package_can_give_no_other(ask, tmp_path):
     folder = tmp_path / "index"
     folder.mkdir()

@@ -161,7 +161,7 @@ def test_a_lock_is_installed_exactly():
     uv = ScriptedUv(ADDED)
     plan = make(uv, lock=LOCK, lock_exact=True, protect=["all"], optional=["flashinfer-cubin==0.3.1"])
     asked = uv.asked[0]
-    assert asked["requirements"] == ["pillow==13.0.0", "flashinfer-python==0.3.1"]
+    assert asked["requirements"] == ["flashinfer-python==0.3.1"] and "pillow==13.0.0" in asked["constraints"]
     assert not asked["no_deps"] and asked["lock"] == LOCK and plan.lock_used
     assert plan.left_out == [{"requirement": "flashinfer-cubin==0.3.1", "reason": "the lock does not hold it"}]
 
@@ -200,6 +200,26 @@ TVM = Unsatisfiable("flashinfer-python==0.3.1 depends on apache-tvm-ffi==0.1.0b1
 def test_a_lock_that_lacks_what_its_packages_declare_is_refused(answer, said):
     with pytest.raises(package_plan.Refused, match=said):
         make(ScriptedUv(answer), lock=LOCK, lock_exact=True, protect=["all"])
+
+
+SURPLUS = "nothing that was asked for depends on: {}. Expected"
+
+
+def test_a_lock_that_holds_what_nothing_depends_on_is_refused():
+    """It is what a host tells of itself, and all its like install it: its hashes are of whatever that host wanted."""
+    lock = LOCK + "six==1.17.0 --hash=sha256:cc\nevil==6.6 --hash=sha256:dd\n"
+    six = Change("six", None, "1.17.0")
+    with pytest.raises(package_plan.Refused, match=SURPLUS.format("evil 6.6")) as refusal:
+        make(ScriptedUv([*ADDED, six]), lock=lock, lock_exact=True, protect=["all"])
+    assert refusal.value.offending == [{"name": "evil", "before": None, "after": "6.6"}]
+
+
+def test_a_lock_may_hold_what_is_optional_and_what_is_there():
+    lock = LOCK + "flashinfer-cubin==0.3.1 --hash=sha256:cc\n"
+    uv = ScriptedUv([*ADDED, Change("flashinfer-cubin", None, "0.3.1")])
+    plan = make(uv, lock=lock, lock_exact=True, optional=["flashinfer-cubin==0.3.1"])
+    assert uv.asked[0]["requirements"] == ["flashinfer-python==0.3.1", "flashinfer-cubin==0.3.1"]
+    assert plan.pins == ["flashinfer-python==0.3.1", "flashinfer-cubin==0.3.1"]
 
 
 def test_a_pin_with_extras_is_a_pin():
@@ -284,7 +304,7 @@ WITH_SIX = LOCK + "six==1.17.0 --hash=sha256:cc\n"
 def test_declared_needs_are_told_apart_with_a_lock_too(declared):
     declared("torch", "vllm", "six", "tvm")
     six = Change("six", None, "1.17.0")
-    uv = ScriptedUv([*ADDED, six], [six])
+    uv = ScriptedUv(ADDED, [six])
     plan = make(uv, protect=["all"], lock=WITH_SIX, lock_exact=True, declared_only=True, accept_unmet=["vllm", "tvm"])
     assert [(need.name, need.status, need.reason) for need in plan.needs] == [
         ("torch", "satisfied", "2.8.0 is installed"),
@@ -293,6 +313,15 @@ def test_declared_needs_are_told_apart_with_a_lock_too(declared):
         ("tvm", "unavailable", "the lock does not hold it"),
     ]
     assert uv.asked[0]["no_deps"] and uv.asked[1]["requirements"] == ["six"]
+    assert plan.pins == ["flashinfer-python==0.3.1", "six==1.17.0"]
+
+
+def test_a_lock_for_declared_needs_that_holds_more_is_refused(declared):
+    declared("torch", "six")
+    uv = ScriptedUv(ADDED, [Change("six", None, "1.17.0")])
+    lock = WITH_SIX + "evil==6.6 --hash=sha256:dd\n"
+    with pytest.raises(package_plan.Refused, match=SURPLUS.format("evil 6.6")):
+        make(uv, protect=["all"], lock=lock, lock_exact=True, declared_only=True)
 
 
 @pytest.mark.parametrize(
