@@ -147,6 +147,25 @@ def idle_gates(values: dict) -> list[str]:
     return sentences
 
 
+def own_version(root: Path) -> str:
+    """The version of this collection, from a checkout or as `ansible-galaxy` installs it."""
+    manifest = root / "MANIFEST.json"
+    if manifest.is_file():
+        return str(json.loads(manifest.read_text(encoding="utf-8"))["collection_info"]["version"])
+    return str(yaml.safe_load((root / "galaxy.yml").read_text(encoding="utf-8"))["version"])
+
+
+def other_version(wanted: object, root: Path = ROLES.parent) -> str:
+    """Why this collection is not the one whose driver, `ocrfleet`, sent the run here; "" where it is, or none did."""
+    found = own_version(root) if wanted else ""
+    if found == (wanted or ""):
+        return ""
+    return (
+        f"expected version {wanted} of this collection, as where the rollout is driven, found {found}; install the "
+        "same version at both"
+    )
+
+
 def spec_hash(values: dict) -> str:
     """A hash over everything that decides what is installed. Values themselves may hold secrets and are not kept."""
     deciding = {name: value for name, value in values.items() if not name.startswith(NOT_PART_OF_THE_STACK)}
@@ -189,6 +208,10 @@ class ActionModule(ActionBase):
                 f"expected uv on the control node at {uv_source}, found none; "
                 "install the tools with `make env`, or set stack_uv_source to a uv of the pinned version"
             )
+        other = other_version(task_vars.get("ocrfleet_version"))
+        if other:
+            # What else is wrong may be right by the other version.
+            problems, result["other_version"] = [other], other
         if problems:
             result.update(
                 failed=True, problems=problems, msg="Wrong inputs; nothing was touched.\n- " + "\n- ".join(problems)

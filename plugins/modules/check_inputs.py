@@ -50,4 +50,8 @@ problems:
   returned: failure
   type: list
   elements: str
+other_version:
+  description: That a rollout's driver sent the run here from another version of this collection, with both versions.
+  returned: failure, where it did
+  type: str
 """

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -18,6 +19,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+import yaml
 
 from ocrfleet import evidence, workers
 from ocrfleet.errors import FleetError, Refused
@@ -62,12 +65,24 @@ class _Seen:
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     rc: int | None = None
     error: str = ""
+    other_version: str = ""
 
 
 def checkout() -> Path | None:
     """The collection that this program is part of, when it runs from one."""
     root = Path(__file__).resolve().parents[2]
     return root if (root / "galaxy.yml").is_file() or (root / "MANIFEST.json").is_file() else None
+
+
+def collection_version() -> str:
+    """That of this program, which is the collection's."""
+    root = checkout()
+    if root is None:
+        return importlib.metadata.version("ocrfleet")
+    manifest = root / "MANIFEST.json"
+    if manifest.is_file():
+        return str(json.loads(manifest.read_text(encoding="utf-8"))["collection_info"]["version"])
+    return str(yaml.safe_load((root / "galaxy.yml").read_text(encoding="utf-8"))["version"])
 
 
 def environment() -> dict[str, str]:
@@ -191,6 +206,8 @@ class Ansible:
         """What ansible-runner is asked for, wherever it runs."""
         folder = f"{workers.THERE}/reports" if self.workers else str(self.reports(run))
         ident = f"{run}-{number}"
+        # The role stack there refuses to begin anything where the collection is of another version.
+        variables = {**variables, "ocrfleet_version": collection_version()} if self.workers else variables
         return {
             "ident": ident,
             "playbook": playbook,
@@ -237,6 +254,8 @@ class Ansible:
                 seen.error = f"{workers.shown(self.workers[number])}: {seen.error}; {NEEDS}"
         if self.workers and seen.stats is None:
             self.problems.append(seen.error)
+        if seen.other_version:
+            self.problems.append(f"{workers.shown(self.workers[number])}: {seen.other_version}")
 
     def _run_here(
         self, home: Path, private: Path, job: workers.Job, hosts: list[str], seen: _Seen, look: workers.OnRunnerEvent
@@ -313,6 +332,8 @@ class Ansible:
                 said = result.get("msg", "") if isinstance(result, dict) else ""
                 text = "\n".join(str(line) for line in said) if isinstance(said, list) else str(said)
                 seen.messages[host] = plain(f"{data.get('task', '')}: {text}")
+                if isinstance(result, dict) and result.get("other_version"):
+                    seen.other_version = plain(result["other_version"], 300)
             if kind == "runner_on_ok" and isinstance(result, dict) and "versions_fingerprint" in result:
                 seen.facts[host] = {name: result.get(name) for name in ("versions_fingerprint", "installed")}
             if kind in Events:

@@ -13,18 +13,23 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from ocrfleet.text import one_line, plain
 
 # Where a run's artifacts lie on the machine that does it; ansible-runner tells its callback so. They come back.
 THERE = "{{ lookup('ansible.builtin.env', 'AWX_ISOLATED_DATA_DIR') }}"
+# Seconds without anything taken or told, from a worker that has not begun a run, after which its command is ended.
+ANSWER = 120.0
 PACKS = "kernel-packs"  # the role kernel_pack's own default, below the folder that a run is begun in
 # Prints what `ansible.at_work` looks for, where that function cannot look.
 _MARKS = """
@@ -150,6 +155,51 @@ class _Told:
         self.why = str(data.get("job_explanation") or self.why)
 
 
+class _Input:
+    """A command's input, as far as ansible-runner needs it; knows when something was last taken."""
+
+    def __init__(self, to: IO[bytes]) -> None:
+        self.to = to
+        self.taken = time.monotonic()
+
+    def write(self, data: bytes) -> int:
+        count = self.to.write(data)
+        self.taken = time.monotonic()
+        return count
+
+    def flush(self) -> None:
+        self.to.flush()
+        self.taken = time.monotonic()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.to, name)
+
+
+@contextmanager
+def _bounded(worker: subprocess.Popen[bytes], given: _Input, told: _Told) -> Iterator[threading.Event]:
+    """End the command, with all that it started, where it neither takes its input nor begins; the event says so.
+
+    A run that has begun may take its time, and nothing comes of it then until its next task.
+    """
+    silent, over = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(min(1.0, ANSWER / 4)) and not told.began:
+            if worker.returncode is None and time.monotonic() - given.taken > ANSWER:
+                silent.set()
+                with suppress(ProcessLookupError):
+                    os.killpg(worker.pid, signal.SIGKILL)
+                return
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield silent
+    finally:
+        over.set()
+        watching.join()
+
+
 def stream(command: list[str], private: Path, job: Job, env: dict[str, str], on_event: OnRunnerEvent) -> str:
     """Have a worker do a job. Returns why its end is not known, or an empty text."""
     import ansible_runner  # slow to import, and `ocrfleet status` does without
@@ -163,27 +213,33 @@ def stream(command: list[str], private: Path, job: Job, env: dict[str, str], on_
             )
         except OSError as error:
             return _no_worker(command, str(error))
-        try:
-            _transmit(worker.stdin, private, job)
-            ended = ansible_runner.run(
-                streamer="process",
-                _input=worker.stdout,
-                private_data_dir=str(private / "back"),
-                ident=job["ident"],
-                quiet=True,
-                event_handler=on_event,
-                status_handler=told.status,
-            )
-            problem = told.why or "it said nothing" if ended.status in ("error", "unstarted") else ""
-        except Exception as error:  # a stream that was cut off is no archive, or no base64
-            problem = f"{type(error).__name__}: {error}"
-        if problem:
-            with suppress(subprocess.TimeoutExpired):
-                worker.wait(timeout=2)  # what it says of its end comes before what it says of a reader that went away
-            problem = _last_line(said) or problem
-        # Nobody listens any more. A worker that is still there works on to its end, and is waited for.
-        _close(worker.stdout)
-        code = worker.wait()
+        given = _Input(cast(IO[bytes], worker.stdin))
+        with _bounded(worker, given, told) as silent:
+            try:
+                _transmit(given, private, job)
+                ended = ansible_runner.run(
+                    streamer="process",
+                    _input=worker.stdout,
+                    private_data_dir=str(private / "back"),
+                    ident=job["ident"],
+                    quiet=True,
+                    event_handler=on_event,
+                    status_handler=told.status,
+                )
+                problem = told.why or "it said nothing" if ended.status in ("error", "unstarted") else ""
+            except Exception as error:  # a stream that was cut off is no archive, or no base64
+                problem = f"{type(error).__name__}: {error}"
+            if problem:
+                with suppress(subprocess.TimeoutExpired):
+                    worker.wait(
+                        timeout=2
+                    )  # what it says of its end comes before what it says of a reader that went away
+                problem = _last_line(said) or problem
+            # Nobody listens any more. A worker that is at work goes on to its end, and is waited for.
+            _close(worker.stdout)
+            code = worker.wait()
+        if silent.is_set():
+            problem = f"no answer within {ANSWER:g} s, so it was ended"
     if not problem:
         return ""
     problem = f"{problem} (code {code})"
@@ -192,14 +248,14 @@ def stream(command: list[str], private: Path, job: Job, env: dict[str, str], on_
     return _no_worker(command, problem)
 
 
-def _transmit(to: IO[bytes] | None, private: Path, job: Job) -> None:
+def _transmit(given: _Input, private: Path, job: Job) -> None:
     import ansible_runner
 
     try:
         with suppress(BrokenPipeError):  # it has ended, and why is in what it said
-            ansible_runner.run(streamer="transmit", _output=to, private_data_dir=str(private), **job)
+            ansible_runner.run(streamer="transmit", _output=given, private_data_dir=str(private), **job)
     finally:
-        _close(to)
+        _close(given.to)
 
 
 def _close(end: IO[bytes] | None) -> None:

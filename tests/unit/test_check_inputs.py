@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import json
+
 import pytest
 from ansible_collections.ocrfleet.gpu_stack.plugins.action import check_inputs
 
@@ -134,3 +136,12 @@ def test_every_role_of_the_collection_can_be_read():
     specs = check_inputs.load_specs(check_inputs.ROLES)
     assert "fi_method" in specs["flashinfer"]
     assert check_inputs.wrong_values({"fi_method": "no such"}, specs)
+
+
+@pytest.mark.parametrize("name", ["galaxy.yml", "MANIFEST.json"])
+def test_a_run_that_another_version_sent_is_refused(tmp_path, name):
+    told = {"version": "1.2.0", "collection_info": {"version": "1.2.0"}}
+    (tmp_path / name).write_text(json.dumps(told))
+    assert [check_inputs.other_version(wanted, tmp_path) for wanted in (None, "", "1.2.0")] == ["", "", ""]
+    assert "expected version 1.3.0 of this collection" in check_inputs.other_version("1.3.0", tmp_path)
+    assert "found 1.2.0" in check_inputs.other_version("1.3.0", tmp_path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ocrfleet import ansible, errors, planning, policy, rollout, workers
+from ocrfleet import ansible, errors, evidence, planning, policy, rollout, workers
 from ocrfleet.rollout import Driver
 from ocrfleet.state import State
 
@@ -148,6 +149,80 @@ def test_a_worker_that_does_not_work_is_told_before_a_host_is_touched(
         assert f"worker `{broken[0]}`: " in told
         assert "installed there" in told if not command else "--worker-info" in told
     assert not list(folder.glob("ran-*"))
+
+
+def another_version(folder: Path, version: str) -> Path:
+    """A copy of this collection that says it is of another version."""
+    copy = folder / "others/ansible_collections/ocrfleet/gpu_stack"
+    for name in ("meta", "playbooks", "plugins", "roles"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "galaxy.yml").write_text((ROOT / "galaxy.yml").read_text().replace("version: ", f"version: {version} # "))
+    return folder / "others"
+
+
+def test_a_worker_with_another_version_of_the_collection_is_refused(
+    folder: Path, ocrfleet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it got that after the plan was made."""
+    other = worker(folder, "b", collections=another_version(folder, "9.8.7"))
+    rewrite_policy(folder, workers=[worker(folder, "a"), other])
+    own = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
+    said = (
+        f"worker `{other[0]}`: expected version {own} of this collection, as where the rollout is driven, found 9.8.7"
+    )
+    for verb in ("plan", "rollout"):
+        code, told = ocrfleet(verb, "-i", "inventory.yml", "-p", "policy.yml")
+        assert (code, said in " ".join(told.split())) == (errors.WRONG_INPUT, True), told
+    assert not list(folder.glob("ran-*"))
+    monkeypatch.chdir(folder)
+    run = ansible.Ansible(folder / "rollout", [str(folder / "inventory.yml")], workers=[other], fleet=HOSTS)
+    found = run.run("run", "ocrfleet.gpu_stack.flashinfer", ["h2"], {}, lambda *_: None)["h2"]
+    assert (found.state, "found 9.8.7" in found.message) == ("failed", True)
+    assert evidence.is_untouched(found.evidence)
+
+
+@pytest.mark.parametrize("files", [0, 200])
+def test_a_command_that_never_reads_its_input_is_ended(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, files: int
+) -> None:
+    """Whether what is sent fits into the pipe, or fills it."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(workers, "ANSWER", 1.0)
+    beside = folder / "group_vars/all"
+    (folder / "group_vars/all.yml").unlink()
+    beside.mkdir()
+    for number in range(files):
+        (beside / f"{number}.yml").write_text(f"# {os.urandom(1000).hex()}\n")
+    deaf = ["sh", "-c", f"sleep 300 & echo $! >{folder}/child; wait"]
+    run = ansible.Ansible(folder / "rollout", [str(folder / "inventory.yml")], workers=[deaf], fleet=HOSTS)
+    began = time.monotonic()
+    found = run.run("run", "convert.yml", ["h2"], {}, lambda *_: None)["h2"]
+    assert time.monotonic() - began < 30
+    assert found.state == "unknown"
+    assert "found: no answer within 1 s, so it was ended" in found.message
+    assert run.problems == [found.message]
+    child = Path("/proc", (folder / "child").read_text().strip(), "stat")
+    assert not child.exists() or child.read_text().split()[2] == "Z"
+
+
+def test_a_command_that_says_something_else_and_does_not_end_is_ended(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "ANSWER", 1.0)
+    names, problem = workers.at_work(["sh", "-c", "echo Welcome; exec sleep 300"], "OCRFLEET_RUN=", dict(os.environ))
+    assert (names, "found: no answer within 1 s" in problem) == ([], True)
+
+
+def test_a_worker_that_is_at_work_may_be_silent_for_longer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(workers, "ANSWER", 8.0)
+    (folder / "say.yml").write_text(
+        "- hosts: all\n  gather_facts: false\n  tasks: [{ansible.builtin.command: sleep 10}]"
+    )
+    run = ansible.Ansible(
+        folder / "rollout", [str(folder / "inventory.yml")], workers=[worker(folder, "a")], fleet=HOSTS
+    )
+    assert run.run("run", "say.yml", ["h2"], {}, lambda *_: None, False)["h2"].state == "converted"
 
 
 def test_the_hosts_of_a_worker_that_fails_have_no_result_and_are_done_again(folder: Path, ocrfleet: Any) -> None:
