@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import re
 import shutil
@@ -38,7 +39,7 @@ HOOKS = "-hook-"  # in the name of a run that is a hook's
 # A host that loses its power says nothing: without questions of its own SSH would wait for hours. Five minutes.
 KEEP_ALIVE = "-o ServerAliveInterval=30 -o ServerAliveCountMax=10"
 # Of the environment of ansible-playbook, what holds at a worker too.
-TRAVELS = ("ANSIBLE_SSH_EXTRA_ARGS", "ANSIBLE_HOST_KEY_CHECKING")
+TRAVELS = ("ANSIBLE_SSH_EXTRA_ARGS", "ANSIBLE_HOST_KEY_CHECKING", "ANSIBLE_TASK_TIMEOUT")
 NEEDS = "what the playbook uses has to be installed there, this collection in the version that is here"
 
 
@@ -155,6 +156,7 @@ class Ansible:
         shards: int = 1,
         workers: Iterable[list[str]] = (),
         fleet: Iterable[str] = (),
+        task_minutes: float = 0,
     ) -> None:
         self.folder = folder
         self.inventory = inventory
@@ -164,6 +166,9 @@ class Ansible:
         self.places = {host: place for place, host in enumerate(fleet)} if self.workers else {}
         self.problems: list[str] = []  # of workers that did not tell the end of a run
         self.env = environment()
+        if task_minutes:
+            # Of each task, so that one host that hangs fails by itself: to end ansible-playbook would end all of them.
+            self.env["ANSIBLE_TASK_TIMEOUT"] = str(math.ceil(60 * task_minutes))
 
     def reports(self, run: str) -> Path:
         return self.folder / "runs" / run / "reports"

@@ -71,10 +71,17 @@ class Driver:
         self.fleet.groups = {**(elsewhere or {}), **self.fleet.groups}
         self.clock = clock
         self.sleep = sleep
-        # A rollout that an earlier version began has no such setting.
+        # A rollout that an earlier version began has no such settings.
         workers = [] if here else self.policy.get("workers", [])
+        minutes = self.policy.get("task_minutes", 0)
         self.ansible = make_ansible(
-            state.folder, state.inventory, self.policy["forks"], self.policy["shards"], workers, self.fleet.hosts
+            state.folder,
+            state.inventory,
+            self.policy["forks"],
+            self.policy["shards"],
+            workers,
+            self.fleet.hosts,
+            minutes,
         )
         self.interrupted = threading.Event()
 

@@ -29,7 +29,8 @@ class Survey:
 
 def survey(inventory: list[str], hosts: list[str], policy: Policy, on_event: Callable[[str, str, str], None]) -> Survey:
     with tempfile.TemporaryDirectory(prefix="ocrfleet-") as folder:
-        ansible = Ansible(Path(folder), inventory, policy["forks"], policy["shards"], policy["workers"], hosts)
+        shape = (policy["forks"], policy["shards"], policy["workers"])
+        ansible = Ansible(Path(folder), inventory, *shape, hosts, policy["task_minutes"])
         outcomes = ansible.run("survey", PLAYBOOK, hosts, policy["variables"], on_event, needs_evidence=False)
     if ansible.problems:
         raise FleetError("a worker does not work; nothing was touched.\n- " + "\n- ".join(ansible.problems))

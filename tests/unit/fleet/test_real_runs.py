@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,36 @@ def test_a_playbook_that_cannot_begin_leaves_every_host_without_a_result(
     found = run(folder, "misspelt.yml")
     assert {outcome.state for outcome in found.values()} == {"unknown"}
     assert all("misspelt.yml" in outcome.message for outcome in found.values())
+
+
+HANGS = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - block:
+        - ansible.builtin.command: sleep 300
+          when: inventory_hostname == 'h2'
+        - ansible.builtin.file: {path: "{{ report_dir }}/{{ inventory_hostname }}", state: directory, mode: "0700"}
+"""
+HANGS += TELL.replace("    - ", "        - ", 1).replace("\n      ", "\n          ")
+HANGS += """
+      rescue:
+        - ansible.builtin.copy: {content: back, dest: "{{ folder }}/back-{{ inventory_hostname }}", mode: "0600"}
+        - ansible.builtin.fail: {msg: "{{ ansible_failed_result.msg }}"}
+"""
+
+
+def test_a_host_that_hangs_fails_as_with_any_error_and_holds_no_other_one(folder: Path, ocrfleet: Any) -> None:
+    (folder / "hangs.yml").write_text(HANGS)
+    settings = {"waves": ["100%"], "playbook": "hangs.yml", "task_minutes": 0.05}
+    (folder / "policy.yml").write_text(yaml.safe_dump(settings))
+    began = time.monotonic()
+    code, said = ocrfleet("rollout", "-i", "inventory.yml", "-p", "policy.yml")
+    assert code == errors.STOPPED, said
+    assert time.monotonic() - began < 60
+    assert states(ocrfleet) == {"h1": "converted", "h2": "failed", "h3": "converted"}
+    assert "Timed out after 3 second(s)" in " ".join(said.split())
+    assert (folder / "back-h2").is_file()
 
 
 @pytest.mark.parametrize(("asked", "checked"), [(None, "True"), ("False", "False")])
