@@ -50,7 +50,7 @@ class View:
         self.hosts: dict[str, tuple[float, str]] = {}
 
     def start_task(self, phase: str, task: str) -> None:
-        self.phase, self.task = phase, task
+        self.phase, self.task = progress.printable(phase), progress.printable(task)
 
     def start_host(self, host: str) -> None:
         self.hosts[host] = (self.clock(), "")
@@ -73,7 +73,7 @@ class View:
         table.add_row(head, Text(f"{duration(now - self.began)} in all", "dim"))
         under_way = list(self.hosts.items())
         for host, (since, what) in under_way[:SHOWN]:
-            table.add_row(Text.assemble("  ", (host, "cyan"), f"  {what}" if what else ""), duration(now - since))
+            table.add_row(Text.assemble("  ", (progress.printable(host), "cyan"), progress.printable(f"  {what}") if what else ""), duration(now - since))
         if len(under_way) > SHOWN:
             table.add_row(f"  and {len(under_way) - SHOWN} hosts more")
         return table

@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import re
 
+# Controls, and the marks that turn the direction of writing around.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _PROGRESS = re.compile(r"^  (?P<host>\S+): (?P<what>.+) \(\d+ s\)\n?$")
+
+
+def printable(text: str) -> str:
+    """Text from a host, an inventory or a playbook is data: nothing in it may steer the terminal."""
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def line(host: str, what: str, seconds: float) -> str:
     """The line that tells how far a long task is on a host: `read` knows it again."""
-    return f"  {host}: {what} ({seconds:.0f} s)"
+    return printable(f"  {host}: {what} ({seconds:.0f} s)")
 
 
 def read(text: str) -> tuple[str, str] | None:

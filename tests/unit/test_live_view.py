@@ -59,6 +59,21 @@ def test_the_task_its_hosts_and_their_time_are_drawn() -> None:
     ]
 
 
+def test_nothing_that_a_host_says_steers_the_terminal() -> None:
+    evil = "\x1b]0;title\x07\x1b[2J\x9b1m\r\N{RIGHT-TO-LEFT OVERRIDE}"
+    told = progress.line("vm-1", f"1 of 2 large files, largest under way: {evil}torch", 3)
+    view = live_view.View(clock=lambda: 0.0)
+    view.start_task(evil, f"Install{evil}")
+    view.start_host("vm-1")
+    view.start_host(f"vm-2{evil}")
+    assert view.hears("  vm-1: " + evil.replace("\r", "") + "torch (3 s)\n")
+    console = Console(file=io.StringIO(), width=200)
+    console.print(view)
+    for text in (told, console.file.getvalue().replace("\n", "")):
+        assert "torch" in text
+        assert text.isprintable(), ascii(text)
+
+
 def test_a_fleet_is_counted() -> None:
     view = live_view.View(clock=lambda: 0.0)
     for number in range(30):
