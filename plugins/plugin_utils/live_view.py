@@ -73,7 +73,8 @@ class View:
         table.add_row(head, Text(f"{duration(now - self.began)} in all", "dim"))
         under_way = list(self.hosts.items())
         for host, (since, what) in under_way[:SHOWN]:
-            table.add_row(Text.assemble("  ", (progress.printable(host), "cyan"), progress.printable(f"  {what}") if what else ""), duration(now - since))
+            told = progress.printable(f"  {what}" if what else "")
+            table.add_row(Text.assemble("  ", (progress.printable(host), "cyan"), told), duration(now - since))
         if len(under_way) > SHOWN:
             table.add_row(f"  and {len(under_way) - SHOWN} hosts more")
         return table
