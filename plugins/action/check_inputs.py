@@ -21,6 +21,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import report_folder
+from ansible_collections.ocrfleet.gpu_stack.plugins.plugin_utils import before_workers
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
@@ -176,6 +177,11 @@ def spec_hash(values: dict) -> str:
     return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()
 
 
+# Once for all hosts: every play of this collection begins with this action, and Ansible imports it before it forks.
+SPECS = load_specs(ROLES)
+before_workers.load()
+
+
 class ActionModule(ActionBase):
     """Runs on the control node only; see the module of this name for its documentation."""
 
@@ -185,17 +191,16 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict | None = None) -> dict:
         result = super().run(tmp, task_vars)
         task_vars = task_vars or {}
-        specs = load_specs(ROLES)
-        problems = unknown_names(list(task_vars), specs)
+        problems = unknown_names(list(task_vars), SPECS)
         values = {}
-        for name in (name for options in specs.values() for name in options if name in task_vars):
+        for name in (name for options in SPECS.values() for name in options if name in task_vars):
             try:
                 values[name] = json.loads(json.dumps(self._templar.template(task_vars[name]), default=str))
             except AnsibleError as error:
                 problems.append(f"{name} cannot be evaluated: {error}")
         problems += [
             sentence
-            for told in (wrong_values(values, specs), wrong_releases(values), idle_values(values), idle_gates(values))
+            for told in (wrong_values(values, SPECS), wrong_releases(values), idle_values(values), idle_gates(values))
             for sentence in told
         ]
         try:
