@@ -7,11 +7,15 @@
 Hosts are containers reached by SSH, with the stand-ins of tests/stand_ins for the stack. For each number of hosts it
 measures first apply, no-op and roll-back with this collection, and the same with the plain playbook in reference/. The
 package index is served here, counted, and reached through the caching index of the role package_cache, on a host of its
-own. CPU seconds are those of ansible-playbook and all its children here, ssh too; the hosts' own work is not in them.
+own. CPU seconds are those of ansible-playbook and all its children here, the ssh that keeps a connection open too; the
+hosts' own work is not in them. Each playbook begins without open connections, except where "connected" is said. One
+ping is the least that Ansible can do with a host.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import hashlib
 import http.server
@@ -110,7 +114,26 @@ def start_hosts(folder: Path, names: list[str], light: bool) -> None:
         list(pool.map(start, names))
 
 
-def play(folder: Path, playbook: str, hosts: list[str], variables: dict[str, Any]) -> Cost:
+def adopt_orphans(adopt: bool) -> None:
+    """The ssh that keeps a connection open leaves its parents; as a child of this process its CPU seconds are seen."""
+    set_child_subreaper = 36
+    if ctypes.CDLL(None).prctl(set_child_subreaper, int(adopt), 0, 0, 0):
+        raise SystemExit("expected prctl to say who is the parent of orphans, it refuses")
+
+
+def end_connections(folder: Path) -> None:
+    """Close what ansible-playbook has left open, and wait for its end."""
+    for socket in (folder / "ssh").iterdir():
+        argv = ["ssh", "-O", "exit", "-o", f"ControlPath={socket}", "host"]
+        subprocess.run(argv, check=False, capture_output=True)
+    with contextlib.suppress(ChildProcessError):  # none is left
+        while True:
+            os.wait()
+
+
+def play(
+    folder: Path, playbook: str, hosts: list[str], variables: dict[str, Any], keep_connections: bool = False
+) -> Cost:
     """Run a playbook on hosts, and measure it."""
     argv = [str(TOOLS / "ansible-playbook"), f"--inventory={folder}/bench.yml", f"--inventory={folder}/hosts"]
     argv += [f"--limit={','.join(hosts)}", f"--forks={len(hosts)}", f"--extra-vars={json.dumps(variables)}", playbook]
@@ -122,8 +145,10 @@ def play(folder: Path, playbook: str, hosts: list[str], variables: dict[str, Any
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
         "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "benchmarks/callbacks"),
         "ANSIBLE_CALLBACKS_ENABLED": "count_tasks",
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "ssh"),
         "OCRFLEET_COUNTS": str(counts),
     }
+    adopt_orphans(True)
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     with (folder / "bench.log").open("a") as log:
         process = subprocess.Popen(argv, env=env, stdout=log, stderr=log, cwd=folder)
@@ -131,6 +156,9 @@ def play(folder: Path, playbook: str, hosts: list[str], variables: dict[str, Any
     seconds = time.monotonic() - began
     if status:
         raise SystemExit(f"{playbook} failed; its output is {folder}/bench.log")
+    if not keep_connections:
+        end_connections(folder)
+    adopt_orphans(False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Cost(seconds, cpu, used.ru_maxrss / 1024, json.loads(counts.read_text()))
@@ -148,6 +176,7 @@ def main() -> None:
     numbers = [int(word) for word in sys.argv[1:]] or [1, 2, 5, 10, 20, 40]
     with tempfile.TemporaryDirectory(prefix="ocrfleet-bench-") as name:
         folder = Path(name)
+        (folder / "ssh").mkdir()
         try:
             measure(folder, numbers)
         except SystemExit:
@@ -204,9 +233,10 @@ def measure(folder: Path, numbers: list[int]) -> None:
     play(folder, "ocrfleet.gpu_stack.package_cache", [CACHE], {"package_cache_index": index})
     head = ("wall s", "CPU s", "CPU/host", "MiB/host", "tasks", "modules")
     print(f"{'hosts':>5}  {'what':22} {head[0]:>7} {head[1]:>8} " + " ".join(f"{name:>9}" for name in head[2:]))
-    site, back, plain = (
+    site, back, ping, plain = (
         "ocrfleet.gpu_stack.site",
         "ocrfleet.gpu_stack.rollback",
+        f"{ROOT}/benchmarks/reference/ping.yml",
         f"{ROOT}/benchmarks/reference/procedure.yml",
     )
     wheel = (folder / "upstream/wheels").glob("flashinfer*.whl").__next__().stat().st_size
@@ -218,8 +248,11 @@ def measure(folder: Path, numbers: list[int]) -> None:
         Index.sent = 0
         print(row("apply", count, play(folder, site, chosen, LIGHT)), flush=True)
         sent = Index.sent
-        print(row("no-op", count, play(folder, site, chosen, LIGHT)), flush=True)
+        print(row("no-op", count, play(folder, site, chosen, LIGHT, keep_connections=True)), flush=True)
+        print(row("no-op, connected", count, play(folder, site, chosen, LIGHT)), flush=True)
         print(row("roll-back", count, play(folder, back, chosen, LIGHT)), flush=True)
+        print(row("one ping", count, play(folder, ping, chosen, {}, keep_connections=True)), flush=True)
+        print(row("one ping, connected", count, play(folder, ping, chosen, {})), flush=True)
         for what, action in (("apply", "apply"), ("no-op", "apply"), ("roll-back", "rollback")):
             cost = play(folder, plain, chosen, {"reference_action": action})
             print(row(f"reference, {what}", count, cost), flush=True)
