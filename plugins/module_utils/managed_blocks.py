@@ -14,6 +14,8 @@ import re
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import withdrawn_warnings
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.document_comments import NAME, Comment, Spoilt
 
+_EMPTY_LINE = re.compile(r"\n\r?\n\Z")
+
 
 def _line_end(text: str) -> str:
     return "\r\n" if "\r\n" in text else "\n"
@@ -46,7 +48,7 @@ def with_block(text: str | None, body: str, comment: Comment) -> str:
         head = text[found.start() : found.start("body")]
         tail = text[found.end("body") : found.end()]
         return text[: found.start()] + head + newline.join([*body.splitlines(), ""]) + tail + text[found.end() :]
-    missing = 0 if not text or re.search(r"\n\r?\n\Z", text) else 1 if text.endswith("\n") else 2
+    missing = 0 if not text or _EMPTY_LINE.search(text) else 1 if text.endswith("\n") else 2
     note = f"(line ends before it: {missing}{', file made for it' if made else ''})"
     lines = [comment(f"BEGIN {NAME} {note}"), *body.splitlines(), comment(f"END {NAME}"), ""]
     return text + newline * missing + newline.join(lines)
@@ -57,10 +59,14 @@ def without_block(text: str, comment: Comment) -> str | None:
     found = _block(text, comment)
     if not found:
         return text
-    before = text[: found.start()]
-    for _line_end_before in range(int(found["before"])):
-        before = re.sub(r"\r?\n\Z", "", before)
-    left = before + text[found.end() :]
+    before, after = text[: found.start()], text[found.end() :]
+    brought = int(found["before"])
+    # Where the empty line is gone somebody took it out, and no line end that is left is known to be the block's.
+    if brought and _EMPTY_LINE.search(before):
+        # The first of two ended the file's last line; what was written behind the block since needs it there.
+        for _line_end_before in range(1 if after else brought):
+            before = re.sub(r"\r?\n\Z", "", before)
+    left = before + after
     return None if found["made"] and not left.strip() else left
 
 

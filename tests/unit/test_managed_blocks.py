@@ -52,6 +52,32 @@ def test_what_was_written_around_the_block_meanwhile_stays():
     assert managed_blocks.undocumented("before\n" + once + "after\n", MARKDOWN) == "before\na\nafter\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "edited", "after", "left"),
+    [
+        # The line ends of the block were all that stood between two lines.
+        ("torch==2.8.0", None, "numpy==2.0\n", "torch==2.8.0\nnumpy==2.0\n"),
+        ("torch==2.8.0\r\nvllm", None, "numpy==2.0\r\n", "torch==2.8.0\r\nvllm\r\nnumpy==2.0\r\n"),
+        ("torch==2.8.0\n", None, "numpy==2.0\n", "torch==2.8.0\nnumpy==2.0\n"),
+        ("torch==2.8.0\n\n", None, "numpy==2.0\n", "torch==2.8.0\n\nnumpy==2.0\n"),
+        ("torch==2.8.0", None, "\nnumpy==2.0\n", "torch==2.8.0\n\nnumpy==2.0\n"),
+        # Somebody took the empty line out: what is left is no longer known to be the block's.
+        ("torch==2.8.0\n", "torch==2.8.0\n", "", "torch==2.8.0\n"),
+        ("torch==2.8.0\n", "torch==2.8.0\n", "numpy==2.0\n", "torch==2.8.0\nnumpy==2.0\n"),
+        ("torch==2.8.0", "torch==2.8.0\n", "numpy==2.0\n", "torch==2.8.0\nnumpy==2.0\n"),
+        ("torch==2.8.0", "torch==2.8.0\nvllm\n\n", "", "torch==2.8.0\nvllm"),
+        ("\n", "\n", "numpy==2.0\n", "\nnumpy==2.0\n"),
+        ("\n", None, "numpy==2.0\n", "\nnumpy==2.0\n"),
+    ],
+)
+@pytest.mark.parametrize("comment", [MARKDOWN, HASH])
+def test_lines_around_the_block_are_never_joined(text, edited, after, left, comment):
+    once = managed_blocks.documented(text, "body", comment)
+    own = managed_blocks.extent(once, comment)
+    before = once[: own.start] if edited is None else edited
+    assert managed_blocks.undocumented(before + once[own.start : own.stop] + after, comment) == left
+
+
 @pytest.mark.parametrize("spoil", [("BEGIN ocr", "BEGUN ocr"), ("END ocr", "ENDE ocr"), ("line ends before", "lines")])
 def test_edited_markers_are_refused(spoil):
     once = managed_blocks.documented("a\n", "body", MARKDOWN)
