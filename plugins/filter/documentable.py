@@ -19,8 +19,9 @@ short_description: Take from evidence what may be written into the operator's do
 version_added: 0.1.0
 author: The ocrfleet.gpu_stack contributors (@ocrfleet)
 description:
-  - Refuses evidence that is missing, is not that of a verified run, has a gate that was missed, names no FlashInfer or
-    no known method, or has a package among the added ones that no method may touch.
+  - Refuses evidence that is missing, does not have the form of evidence, is not that of a verified run or is another
+    host's; in which a check failed, or those of the files, of PyTorch and of FlashInfer did not pass, or a gate was
+    missed; that names no FlashInfer or no known method, or has an added package that no method may touch.
   - What hosts say is data. Texts lose everything that is syntax in Markdown, and a package must look like one.
 positional: _input
 options:
@@ -32,6 +33,10 @@ options:
     description: Where it comes from, for messages.
     type: str
     required: true
+  host:
+    description: The host whose evidence it has to be. Empty where the operator named the file.
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -53,6 +58,9 @@ PACKAGES = ("flashinfer-python", "flashinfer-cubin", "flashinfer-jit-cache")
 # brings some of nvidia-* and cuda-*.
 PROTECTED = {"olmocr", "vllm", *(name for name in torch_values.FAMILY if "*" not in name)}
 LEVELS = ("documents", "server", "kernels")
+# What a block says of every host: its checks must have passed, whatever else was not run.
+PROVEN = ("files", "torch", "flashinfer")
+_SCHEMA = Path(__file__).parents[2] / "roles/report/files/evidence.schema.json"
 _SPECS = Path(__file__).parents[2] / "roles/flashinfer/meta/argument_specs.yml"
 
 
@@ -148,26 +156,70 @@ def _measured(evidence: dict) -> dict:
     }
 
 
-def documentable(text: str, path: str) -> dict:
+def _read(text: str, path: str) -> dict:
+    """The evidence, which has the form that the report gives it."""
+    # Here, since it takes most of a second and only this filter needs it.
+    try:
+        import jsonschema
+    except ImportError as error:
+        raise AnsibleFilterError(
+            "expected the Python package jsonschema beside Ansible on the control node, found none; install it, or all "
+            "of requirements.lock. Nothing was touched"
+        ) from error
+    try:
+        evidence = json.loads(text)
+    except ValueError as error:
+        raise AnsibleFilterError(f"{path} is no evidence of this collection: {error}. Nothing was touched") from error
+    rules = json.loads(_SCHEMA.read_text(encoding="utf-8"))
+    wrong = next(jsonschema.Draft202012Validator(rules).iter_errors(evidence), None)
+    if wrong:
+        where = ".".join(str(part) for part in wrong.absolute_path)
+        raise AnsibleFilterError(
+            f"{path} is no evidence of this collection: {where and where + ': '}{plain(wrong.message)[:200]}. "
+            "Nothing was touched"
+        )
+    return evidence
+
+
+def _unproven(checks: list[dict]) -> str:
+    """What of PROVEN did not pass."""
+    found = {check["name"]: check["status"] for check in checks}
+    if not found.keys() & set(PROVEN):
+        return "none of them checked"
+    wrong = {name: found.get(name, "not checked") for name in PROVEN if found.get(name) != "passed"}
+    return ", ".join(f"{name} {status}" for name, status in wrong.items())
+
+
+def documentable(text: str, path: str, host: str = "") -> dict:
     """See DOCUMENTATION."""
     if not text:
         raise AnsibleFilterError(
             f"no evidence at {path}: expected evidence.json of a verified run. Run site.yml or playbooks/flashinfer.yml"
             " first, or name it with document_evidence"
         )
-    try:
-        evidence = json.loads(text)
-        result, method = str(evidence.get("result")), str(evidence.get("method"))
-    except (ValueError, AttributeError) as error:
-        raise AnsibleFilterError(f"{path} is no evidence of this collection: {error}") from error
-    if result != "verified":
+    evidence = _read(text, path)
+    method = str(evidence.get("method"))
+    if evidence["result"] != "verified":
         raise AnsibleFilterError(
-            f"{path} is evidence of a run with the result {plain(result)!r}, expected 'verified': only what was "
-            "verified is written into documents. Nothing was touched"
+            f"{path} is evidence of a run with the result {plain(evidence['result'])!r}, expected 'verified': only "
+            "what was verified is written into documents. Nothing was touched"
+        )
+    if not evidence["host"]:
+        raise AnsibleFilterError(f"{path} names no host, expected evidence of one. Nothing was touched")
+    if host and evidence["host"] != host:
+        raise AnsibleFilterError(
+            f"{path} is evidence of the host {plain(evidence['host'])!r}, expected {plain(host)!r}. Name the file with "
+            "document_evidence if it is the right one all the same. Nothing was touched"
         )
     failed = [check.get("title") for check in evidence.get("checks") or [] if check.get("status") == "failed"]
     if failed:
         raise AnsibleFilterError(f"{path} holds failed checks ({', '.join(map(plain, failed))}); nothing was touched")
+    unproven = _unproven(evidence.get("checks") or [])
+    if unproven:
+        raise AnsibleFilterError(
+            f"{path} bears nothing out: expected {', '.join(PROVEN)} to have passed, found {unproven}. "
+            "Nothing was touched"
+        )
     missed = (evidence.get("gate") or {}).get("problems")
     if missed:
         raise AnsibleFilterError(
@@ -189,7 +241,7 @@ def _values(evidence: dict, method: str) -> dict:
         for check in evidence.get("checks") or []
     ]
     return {
-        "host": plain(evidence.get("host") or "unknown"),
+        "host": plain(evidence["host"]),
         "method": _method(method),
         "date": plain(evidence.get("finished") or "")[:10],
         "environment": plain((evidence.get("environment") or {}).get("path") or ""),

