@@ -4,9 +4,9 @@
 """Withdraw the warning not to install FlashInfer from a text, and bring it back to the byte.
 
 What goes is a sentence that begins with the warning, and nothing that stands beside it: no command, no requirement, no
-other sentence. It is kept, base64-coded, in a comment where it stood. The mark of a list item or of a quotation goes
-with a sentence that was all of it; a heading goes with its one paragraph, or stays. Whatever could be more than the
-warning stays, and `standing` tells it.
+other sentence. It is kept, base64-coded and with a checksum, in a comment where it stood. The mark of a list item or of
+a quotation goes with a sentence that was all of it; a heading goes with its one paragraph, or stays. Whatever could be
+more than the warning stays, and `standing` tells it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import base64
 import binascii
 import itertools
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -68,7 +69,15 @@ _OTHER_LINE = re.compile(r"\n[\s>]*[A-Z]")
 _SENTENCE_END = re.compile(f"{_STOP}|{_BREAK}")
 _CLOSING = re.compile(r"[*_)\]]+\Z")
 
-_KEPT = f"{NAME} withdrew a warning here, and keeps it for the way back: "
+_KEPT = f"{NAME} withdrew a warning here, and keeps it, with a checksum, for the way back: "
+# How earlier releases began it, which kept no checksum.
+_KEPT_BARE = f"{NAME} withdrew a warning here, and keeps it for the way back: "
+_KEPT_CODED = (
+    rf"(?:{re.escape(_KEPT)}(?P<coded>[A-Za-z0-9+/=]*) (?P<checksum>[0-9a-f]{{8}})"
+    rf"|{re.escape(_KEPT_BARE)}(?P<bare>[A-Za-z0-9+/=]*))"
+)
+# What is left of one that is not as it was written, wrapped over lines as well.
+_EDITED = re.compile(rf"{re.escape(NAME)}[\s>#*-]+withdrew[^\n]{{0,40}}")
 # A comment that begins a line makes HTML of all that line. Behind an empty tag it is a part of its paragraph.
 _INLINE = "<span></span>"
 
@@ -277,7 +286,12 @@ def _edits(read: _Lines, piece: _Piece) -> Iterator[tuple[int, int, str]]:
 
 
 def _coded(text: str) -> str:
-    return base64.b64encode(text.encode("utf-8", "surrogateescape")).decode()
+    coded = base64.b64encode(text.encode("utf-8", "surrogateescape")).decode()
+    return f"{coded} {_checksum(coded)}"
+
+
+def _checksum(coded: str) -> str:
+    return f"{zlib.crc32(coded.encode()):08x}"
 
 
 def _taken(read: _Lines) -> Iterator[tuple[int, int, str]]:
@@ -318,14 +332,33 @@ def standing(text: str, comment: Comment, own: range = range(0)) -> list[tuple[i
 
 def bring_back(text: str) -> str:
     """The text with every withdrawn warning where it stood. Raises Spoilt where one was edited."""
-    for comment, before in ((MARKDOWN, f"(?:{_INLINE})?"), (HASH, "")):
-        note = re.compile(before + comment.find(re.escape(_KEPT) + "(?P<coded>[A-Za-z0-9+/=]*)"))
+    notes = [
+        re.compile(before + comment.find(_KEPT_CODED))
+        for comment, before in ((MARKDOWN, f"(?:{_INLINE})?"), (HASH, ""))
+    ]
+    rest = text
+    for note in notes:
+        rest = note.sub("", rest)
+    edited = _EDITED.search(rest)
+    if edited:
+        raise _spoilt(edited)
+    for note in notes:
         text = note.sub(_decoded, text)
     return text
 
 
 def _decoded(found: re.Match) -> str:
+    coded = found["coded"] if found["bare"] is None else found["bare"]
+    if found["checksum"] not in (None, _checksum(coded)):
+        raise _spoilt(found)
     try:
-        return base64.b64decode(found["coded"], validate=True).decode("utf-8", "surrogateescape")
+        return base64.b64decode(coded, validate=True).decode("utf-8", "surrogateescape")
     except binascii.Error as error:
-        raise Spoilt(f"a withdrawn warning cannot be read, somebody edited {found[0][:60]}…: {error}") from error
+        raise _spoilt(found) from error
+
+
+def _spoilt(found: re.Match) -> Spoilt:
+    return Spoilt(
+        f"a withdrawn warning cannot be read, somebody edited its comment: {' '.join(found[0][:80].split())}… Put the "
+        "comment right, from your version control, or take it out by hand"
+    )
