@@ -36,24 +36,44 @@ _MARK = r"[\s>*_`'\"(\[)\]]"
 # A warning of one release, place, way, kind or time ("do not install FlashInfer on gpu-07") stays true, and stays. So
 # the sentence goes only where behind the name it ends, or goes on with nothing but a reason.
 _ALWAYS = rf"(?:{_CLOSED},?{_NEXT}(?:here|ever|yet|now|again|any\s?more|at{_NEXT}all))*"
-_REASON = rf"(?:until|because|since|as{_NEXT}(?:it|this|that|they|the)|or{_NEXT}(?:it|else|you|the))\b"
-_SUBJECT = r"(?:it|its|it['\u2019]s|this|that|which|they|the|there|e\.g\.)(?!\S)"
+_REASON = (
+    rf"(?:(?:because|since|as{_NEXT}(?:it|this|that|they|the))\b"
+    r"|(?:it|its|it['\u2019]s|this|that|which|they|the|there|pytorch|torch|breaks|downgrades|moves|pulls|e\.g\.)(?!\S))"
+)
 _ONLY_SOME = (
-    r"(?:in|into|on|onto|at|as|with|without|within|from|for|by|via|while|when|where|if|unless|before|after|during|under"
-    r"|only|except|not|and|or)\b|v?\d"
+    r"(?:in|into|on|onto|at|as|with|without|within|from|for|by|via|while|when|where|if|unless|until|till|before|after"
+    r"|during|under|only|except|not|and|or|but|so)\b|v?\d"
 )
+_NAME_ENDS = rf"(?:-python|{_NEXT}wheel)?{_ALWAYS}"
 _BEHIND = (
-    rf"(?:-python|{_NEXT}wheel)?{_ALWAYS}{_CLOSED}"
-    rf"(?:{_STOP}|{_BREAK}(?!\s+{_MARK}*{_ONLY_SOME})|[^\w(\[`\n:,\u2013\u2014-]*\Z"
-    rf"|{_NEXT}{_REASON}|,{_GAP}(?:{_REASON}|{_SUBJECT})"
+    rf"{_NAME_ENDS}{_CLOSED}"
+    rf"(?:{_STOP}(?!(?<=;){_NEXT}{_ONLY_SOME})|{_BREAK}(?!\s+{_MARK}*{_ONLY_SOME})|[^\w(\[`\n:,\u2013\u2014-]*\Z"
     # Behind a colon at the end stands a list, or a block.
-    rf"|(?::(?={_GAP})|\s-+(?=\s)|\s*[\u2013\u2014]){_MARK}*(?!{_MARK}|\Z)(?:{_REASON}|(?!{_ONLY_SOME})))"
+    rf"|{_NEXT}(?=because|since|as){_REASON}|(?:[,:](?={_GAP})|\s-+(?=\s)|\s*[\u2013\u2014]){_MARK}*{_REASON})"
 )
+# A reason goes with the warning; not what tells to do something, or until when or where. Those words, names and numbers
+# of places and times, and a part of the sentence that does not go on with the reason.
+_MORE = re.compile(
+    r"\b(?:so|but|or|must|should|shall|needs?|ha(?:s|ve)\s+to|always|never|keeps?|stays?|remains?|do\s+not|don['\u2019]t"
+    r"|until|till|unless|except|only|while|when\w*|where\w*|if|before|after|during|instead|first|please"
+    r"|on|in|at|into|onto|under|within|inside|outside|for|from|every|each"
+    r"|today|tonight|tomorrow|days?|weeks?|months?|years?|quarters?|(?:mon|tues|wednes|thurs|fri|satur|sun)day"
+    r"|january|february|(?-i:March|May)|april|june|july|august|september|october|november|december"
+    r"|production|prod|staging|servers?|hosts?|nodes?|machines?|clusters?|vms?)\b"
+    r"|[(\[]|\d|:[*_]*\s*\Z"
+    rf"|(?:[,:]|\s[-\u2013\u2014]){_MARK}+(?!{_MARK}|(?:and|because|since|as)\b|{_REASON})"
+    rf"|\band\s+(?!\w+s\b|it\b|the\b)",
+    re.IGNORECASE,
+)
+# "2.4.1" is no date.
+_VERSION = re.compile(r"(?<![\w.-])\d{1,2}(?:\.\d{1,3}){1,2}(?:\+\w+)?(?![\w-]|\.\d)")
 _WARNING = re.compile(
     rf"(?<![a-z0-9])(?:do{_GAP}not|don['\u2019]t|never)(?:{_GAP}ever)?(?:{_GAP}pip)?{_GAP}install(?:{_GAP}the)?{_GAP}flashinfer"
     rf"(?={_BEHIND})",
     re.IGNORECASE,
 )
+_NAME_END = re.compile(rf"\A{_NAME_ENDS}", re.IGNORECASE)
+_WHY = re.compile(_REASON, re.IGNORECASE)
 # Whatever may be meant as one.
 _ANY = re.compile(
     r"(?:\bnot|n['\u2019]t|\bnever|\bavoid)\b[^.!?;]{0,60}\binstall\w*\b[^.!?;]{0,40}flashinfer", re.IGNORECASE
@@ -240,11 +260,26 @@ def _sentence(content: str, warning: re.Match) -> tuple[int, int] | None:
         end = ending.start()  # a break of the line stays with the line
     if _COMMAND.search(content, warning.end(), end) or _OTHER_LINE.search(content, warning.end(), end):
         return None
+    if _says_more(_NAME_END.sub("", content[warning.end() : end])):
+        return None
     if not _balanced(content[start:end]):
         word = re.search(r"[^\W_]", content[start:end])
         start += word.start() if word else 0
         end -= len(content[start:end]) - len(_CLOSING.sub("", content[start:end]))
     return (start, end) if _balanced(content[start:end]) else None
+
+
+def _says_more(reason: str) -> bool:
+    """Whether behind the warning stands more than why."""
+    return bool(_MORE.search(_VERSION.sub("", reason)))
+
+
+def _explains(paragraph: str) -> bool:
+    """Whether the paragraph under a heading is one sentence that says why, or nothing."""
+    said = paragraph.strip("\r\n\t >*_")
+    ending = _SENTENCE_END.search(said)
+    alone = ending is None or ending.end() == len(said)
+    return not said or (alone and _WHY.match(said) is not None and not _says_more(said))
 
 
 def _balanced(text: str) -> bool:
@@ -271,7 +306,8 @@ def _edits(read: _Lines, piece: _Piece) -> Iterator[tuple[int, int, str]]:
     whole = _LABELS.fullmatch(left)
     if whole:
         taken = [(0, piece.section - piece.start if piece.section else len(content.rstrip()))]
-    if piece.section and (not whole or _COMMAND.search(read.text, piece.end, piece.section)):
+    below = read.text[piece.end : piece.section]
+    if piece.section and (not whole or _COMMAND.search(below) or not _explains(below)):
         return
     for start, end in taken:
         begin, finish = piece.start + start, piece.start + end

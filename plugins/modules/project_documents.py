@@ -11,8 +11,8 @@ short_description: Keep a managed block in each of a project's documents, and wi
 version_added: 0.1.0
 description:
   - Writes one block between markers into each file. The rest of a file stays as it is, to the byte.
-  - A sentence that begins with the warning not to install FlashInfer, and then ends or gives a reason, is taken out
-    where it stands, and RV(withdrawn) tells it. It is kept, coded, in a comment at its place, so that O(state=absent)
+  - A sentence that begins with the warning not to install FlashInfer, and then ends or gives a plain reason, is taken
+    out where it stands, and RV(withdrawn) tells it. It is kept, coded, in a comment there, so that O(state=absent)
     brings it back. No command, requirement or other sentence goes with it. A warning of one release, place, way, kind
     or time stays, and so does what may say more; RV(standing) tells both.
   - O(state=absent) needs nothing but the files themselves.
