@@ -11,7 +11,17 @@ from pathlib import Path
 
 import yaml
 from ansible.errors import AnsibleFilterError
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import distributions, hopes, paired, torch_values
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    distributions,
+    hopes,
+    paired,
+    redaction,
+    torch_values,
+)
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.flashinfer_policy import (
+    INDEX_OF_JIT_CACHE,
+    PACKAGE_INDEX,
+)
 
 DOCUMENTATION = r"""
 name: documentable
@@ -85,11 +95,45 @@ def _packages(evidence: dict) -> list[str]:
     return [f"{name}=={added[name]}" for name in [*own, *sorted(set(added) - set(own))]]
 
 
+def _hashes(evidence: dict, packages: list[str]) -> dict[str, list[str]]:
+    """What the lock of the run holds each package against; nothing for a wheel that was built on the host."""
+    locked = {}
+    for line in str(evidence.get("lock") or "").replace("\\\n", " ").splitlines():
+        name, _equals, version = line.split(" ")[0].partition("==")
+        locked[distributions.canonical(name), version] = re.findall(r"--hash=(\w+:[0-9a-f]+)", line)
+    if _method(str(evidence["method"])) == "source":
+        locked = {key: found for key, found in locked.items() if key[0] != "flashinfer-python"}
+    pins = {package: package.split("==", 1) for package in packages}
+    return {
+        package: locked.get((distributions.canonical(name), version), []) for package, (name, version) in pins.items()
+    }
+
+
+def _index(evidence: dict, packages: list[str]) -> str:
+    """The index to name for flashinfer-jit-cache, which the package index does not have."""
+    if not any(package.startswith("flashinfer-jit-cache==") for package in packages):
+        return ""
+    # Evidence of earlier releases does not tell it.
+    said = (evidence.get("spec") or {}).get(INDEX_OF_JIT_CACHE, _options()["flashinfer_jit_cache_index"]["default"])
+    if said == PACKAGE_INDEX:
+        return ""
+    index = redaction.without_secrets(str(said))
+    if not re.fullmatch(r"(?:https?|file)://[^\s\"'`<>|\\#]+", index):
+        raise AnsibleFilterError(
+            f"expected the address of an index under {INDEX_OF_JIT_CACHE!r} of the evidence, found {plain(said)!r}. "
+            "Nothing was touched"
+        )
+    return index
+
+
+def _options() -> dict:
+    """The options of the role flashinfer."""
+    return yaml.safe_load(_SPECS.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
+
+
 def _method(said: str) -> str:
     """The method that led to what is there; one that the role flashinfer has."""
-    choices = yaml.safe_load(_SPECS.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]["fi_method"][
-        "choices"
-    ]
+    choices = _options()["fi_method"]["choices"]
     method = said.removeprefix("auto: ")
     if method not in choices:
         raise AnsibleFilterError(
@@ -240,6 +284,7 @@ def _values(evidence: dict, method: str) -> dict:
         {name: plain(check.get(name) or "") for name in ("title", "status", "reason")}
         for check in evidence.get("checks") or []
     ]
+    packages = _packages(evidence)
     return {
         "host": plain(evidence["host"]),
         "method": _method(method),
@@ -247,7 +292,9 @@ def _values(evidence: dict, method: str) -> dict:
         "environment": plain((evidence.get("environment") or {}).get("path") or ""),
         "gpus": plain((evidence.get("environment") or {}).get("GPUs") or "none"),
         "versions": {plain(name): plain(version) for name, version in sorted(evidence["versions"].items())},
-        "packages": _packages(evidence),
+        "packages": packages,
+        "hashes": _hashes(evidence, packages),
+        "index": _index(evidence, packages),
         "passed": [check for check in checks if check["status"] == "passed"],
         "not_run": [check for check in checks if check["status"] == "not_run"],
         "sampler": plain((evidence.get("activation") or {}).get("sampler") or ""),

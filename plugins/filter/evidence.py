@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import level_status
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import flashinfer_policy, level_status, redaction
 
 DOCUMENTATION = r"""
 name: evidence
@@ -168,6 +168,15 @@ def _environment(machine: dict, checked_as: str) -> dict:
     return {name: value for name, value in seen.items() if value is not None}
 
 
+def _jit_cache(results: dict) -> dict:
+    """Which index flashinfer-jit-cache came from, where it came: a list of requirements has to name it."""
+    added = results.get("method_result", {}).get("plan", {}).get("added", [])
+    if not any(row["name"] == "flashinfer-jit-cache" for row in added):
+        return {}
+    index = redaction.without_secrets(results.get("jit_cache_index") or flashinfer_policy.PACKAGE_INDEX)
+    return {flashinfer_policy.INDEX_OF_JIT_CACHE: index}
+
+
 def _kept(results: dict) -> dict:
     """Where a run had nothing to change, the baselines that are kept, so that a killed run's is known after all."""
     if results.get("begun", {}).get("transaction"):
@@ -202,6 +211,7 @@ def evidence(results: dict) -> dict:
         "spec": {
             "method": results.get("method"),
             "FlashInfer": f"{version.get('version', 'unknown')}: {version.get('reason', 'not asked')}",
+            **_jit_cache(results),
             **results.get("spec", {}),
         },
         "environment": _environment(machine, results.get("checked_as", "")),

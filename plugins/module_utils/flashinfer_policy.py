@@ -22,6 +22,10 @@ PACKAGE = "flashinfer-python"
 # Precompiled kernels. A companion of another version is ignored, or an error at import.
 COMPANIONS = ("flashinfer-cubin", "flashinfer-jit-cache")
 
+# How evidence tells the index of flashinfer-jit-cache, and that it needs none of its own.
+INDEX_OF_JIT_CACHE = "flashinfer-jit-cache from"
+PACKAGE_INDEX = "the package index"
+
 # Where the role writes by which method FlashInfer came, in the environment's own tree.
 RECORD = "etc/ocrfleet/flashinfer.json"
 

@@ -76,6 +76,12 @@ def extent(text: str, comment: Comment) -> range:
     return range(found.start(), found.end()) if found else range(0)
 
 
+def around(text: str, comment: Comment) -> str:
+    """The text with empty lines in place of the block, so that each line keeps its number."""
+    own = extent(text, comment)
+    return text[: own.start] + "\n" * text.count("\n", own.start, own.stop) + text[own.stop :]
+
+
 def documented(text: str | None, body: str, comment: Comment) -> str:
     """A file's text as it should be after a verified success."""
     if text is not None:

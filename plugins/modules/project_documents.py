@@ -15,6 +15,8 @@ description:
     out where it stands, and RV(withdrawn) tells it. It is kept, coded, in a comment there, so that O(state=absent)
     brings it back. No command, requirement or other sentence goes with it. A warning of one release, place, way, kind
     or time stays, and so does what may say more; RV(standing) tells both.
+  - Every file but Markdown is taken for a list of requirements. One that pip would refuse with the block in it is
+    refused, since a line of its own asks for another version, or since it requires hashes and there are none.
   - O(state=absent) needs nothing but the files themselves.
 options:
   project:
@@ -25,6 +27,10 @@ options:
     description: The text of each block, by the path of its file relative to O(project).
     type: dict
     required: true
+  hashes:
+    description: What a download of each pin of a block is held against, for lists of requirements that require hashes.
+    type: dict
+    default: {}
   state:
     description: V(present) writes the blocks, V(absent) puts the files back as they were without them.
     type: str
@@ -51,6 +57,8 @@ EXAMPLES = r"""
     project: /srv/ocr-pipeline
     blocks:
       requirements.txt: flashinfer-python==0.3.1
+    hashes:
+      flashinfer-python==0.3.1: ["sha256:{{ checksum }}"]
   delegate_to: localhost
 
 - name: Undo it
@@ -97,6 +105,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     document_comments,
     managed_blocks,
+    requirement_lists,
     withdrawn_warnings,
 )
 
@@ -109,20 +118,23 @@ def read(path: str) -> str | None:
         return None
 
 
-def plan(texts: dict[str, str | None], blocks: dict[str, str], state: str, create: bool) -> dict[str, str | None]:
+def plan(texts: dict[str, str | None], params: dict) -> dict[str, str | None]:
     """The files that change, with their new text; None removes one."""
     wanted: dict[str, str | None] = {}
     for path, text in texts.items():
         comment = document_comments.comment_of(path)
-        if text is None and (state == "absent" or not create):
+        if text is None and (params["state"] == "absent" or not params["create"]):
             continue
         try:
-            if state == "present":
-                new: str | None = managed_blocks.documented(text, blocks[path], comment)
+            if params["state"] == "present":
+                body = str(params["blocks"][path])
+                if comment is document_comments.HASH:
+                    body = requirement_lists.fit(managed_blocks.around(text or "", comment), body, params["hashes"])
+                new: str | None = managed_blocks.documented(text, body, comment)
             else:
                 new = managed_blocks.undocumented(text or "", comment)
-        except document_comments.Spoilt as spoilt:
-            raise document_comments.Spoilt(f"{path}: {spoilt}") from spoilt
+        except (document_comments.Spoilt, requirement_lists.Unfit) as error:
+            raise type(error)(f"{path}: {error}") from error
         if new != text:
             wanted[path] = new
     return wanted
@@ -159,6 +171,7 @@ def main() -> None:
         argument_spec={
             "project": {"type": "path", "required": True},
             "blocks": {"type": "dict", "required": True},
+            "hashes": {"type": "dict", "default": {}},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "create": {"type": "bool", "default": False},
         },
@@ -179,12 +192,12 @@ def main() -> None:
                 msg=f"none of {', '.join(blocks)} is in {project}: name the root of your project, or ask for the files "
                 "to be made (document_create: true)"
             )
-        changes = plan(texts, blocks, module.params["state"], module.params["create"])
+        changes = plan(texts, module.params)
         if not module.check_mode:
             for path, text in changes.items():
                 write(module, project, path, text)
-    except document_comments.Spoilt as spoilt:
-        module.fail_json(msg=f"{spoilt}. Nothing was written")
+    except (document_comments.Spoilt, requirement_lists.Unfit) as error:
+        module.fail_json(msg=f"{error}. Nothing was written")
     except OSError as error:
         module.fail_json(msg=f"cannot write into {project}: {error.strerror} ({error.filename})")
     present = module.params["state"] == "present"

@@ -302,6 +302,80 @@ def test_only_figures_of_the_environment_itself_are_pointed_to(changes, counts):
     assert measured(documents={**LEVEL, **changes})["measured"] is counts
 
 
+LOCK = """\
+flashinfer-python==0.3.1 \\
+    --hash=sha256:aa \\
+    --hash=sha256:bb
+pynvml==13.0.1 \\
+    --hash=sha256:cc
+"""
+
+
+def test_a_list_that_requires_hashes_gets_those_of_the_run_or_is_refused(site):
+    listed = site.project / "requirements.txt"
+    listed.write_text("torch==2.8.0 \\\n    --hash=sha256:dd\n", encoding="utf-8")
+    before = contents(site.project)
+    said = " ".join(site.run(rc=2).split())
+    assert "requirements.txt: it requires hashes" in said and "Nothing was written" in said
+    assert contents(site.project) == before
+    site.evidence.write_text(json.dumps({**EVIDENCE, "lock": LOCK}), encoding="utf-8")
+    site.run()
+    assert listed.read_text(encoding="utf-8").endswith(f"{LOCK}# END ocrfleet.gpu_stack\n")
+    assert "changed=0" in site.run()
+    site.run("-e", "document_state=absent")
+    assert contents(site.project) == before
+
+
+def test_a_list_that_asks_for_another_version_is_refused(site):
+    listed = site.project / "requirements.txt"
+    listed.write_text("torch==2.8.0\nflashinfer-python==0.2.5\n", encoding="utf-8")
+    before = contents(site.project)
+    said = " ".join(site.run(rc=2).split())
+    assert "requirements.txt: line 2 asks for flashinfer-python==0.2.5" in said and "Nothing was written" in said
+    assert contents(site.project) == before
+
+
+INDEX = "https://flashinfer.example/whl/cu128"
+JIT_CACHE = {"plan": [*EVIDENCE["plan"], {"name": "flashinfer-jit-cache", "version": "0.5.3+cu128"}]}
+
+
+def test_the_index_of_a_package_that_is_on_no_other_stands_there(site):
+    site.evidence.write_text(
+        json.dumps({**EVIDENCE, **JIT_CACHE, "spec": {"flashinfer-jit-cache from": INDEX}}), encoding="utf-8"
+    )
+    site.run()
+    lines = (site.project / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert f"--extra-index-url {INDEX}" in lines
+    assert any(
+        f"pip install --no-deps --no-build-isolation --extra-index-url {INDEX} flashinfer" in line for line in lines
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "index"),
+    [
+        ({}, ""),
+        (JIT_CACHE, "https://flashinfer.ai/whl/cu128"),  # evidence of an earlier release does not tell it
+        ({**JIT_CACHE, "spec": {"flashinfer-jit-cache from": "the package index"}}, ""),
+        ({**JIT_CACHE, "spec": {"flashinfer-jit-cache from": "https://user:secret@h/whl?token=1"}}, "https://h/whl"),
+    ],
+)
+def test_the_index_is_the_one_that_the_run_used(changes, index):
+    assert documentable(json.dumps({**EVIDENCE, **changes}), "evidence.json")["index"] == index
+
+
+@pytest.mark.parametrize("index", ["https://h/whl\nevil", "https://h/whl --pre", "-r other.txt", 7])
+def test_what_is_no_index_is_refused(index):
+    spec = {"spec": {"flashinfer-jit-cache from": index}}
+    with pytest.raises(AnsibleFilterError, match="expected the address of an index"):
+        documentable(json.dumps({**EVIDENCE, **JIT_CACHE, **spec}), "evidence.json")
+
+
+def test_a_wheel_that_was_built_here_has_no_hash_that_an_index_knows():
+    hashes = documentable(json.dumps({**EVIDENCE, "lock": LOCK, "method": "source"}), "evidence.json")["hashes"]
+    assert hashes == {"flashinfer-python==0.3.1": [], "pynvml==13.0.1": ["sha256:cc"]}
+
+
 def test_evidence_of_another_host_is_taken_only_where_the_operator_named_it(site):
     before = contents(site.project)
     site.evidence.write_text(json.dumps({**EVIDENCE, "host": "gpu-02"}), encoding="utf-8")

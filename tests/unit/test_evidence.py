@@ -38,6 +38,17 @@ def test_what_was_left_out_and_kept_out_is_noted_with_the_reason():
     ]
 
 
+@pytest.mark.parametrize(
+    ("index", "told"),
+    [("https://user:secret@h/whl?token=1", "https://h/whl"), ("", "the package index"), (None, "the package index")],
+)
+def test_the_index_of_flashinfer_jit_cache_is_told_where_that_came(index, told):
+    added = {"plan": {"added": [{"name": "flashinfer-jit-cache", "version": "0.5.3+cu128"}]}}
+    results = {"method_result": added, "jit_cache_index": index}
+    assert evidence(results)["spec"]["flashinfer-jit-cache from"] == told
+    assert "flashinfer-jit-cache from" not in evidence({**results, "method_result": METHOD})["spec"]
+
+
 REMOVED = {"plan": {"removed": [{"name": "tabulate", "version": "0.9"}]}}
 REMOVED["lost"] = [{"name": "x", "before": "1", "after": None}]
 
