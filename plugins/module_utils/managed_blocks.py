@@ -22,7 +22,7 @@ def _line_end(text: str) -> str:
 
 
 def _block(text: str, comment: Comment) -> re.Match | None:
-    """The block with what it brought along: groups `before` (its line ends) and `made` (of a file made for it)."""
+    """The block with what it brought along: groups `before` (its line ends, as `newline`) and `made` (its file)."""
     note = r"\(line ends before it: (?P<before>\d)(?P<made>, file made for it)?\)"
     begin = comment.find(rf"BEGIN {re.escape(NAME)} {note}")
     end = comment.find(f"END {re.escape(NAME)}")
@@ -30,7 +30,7 @@ def _block(text: str, comment: Comment) -> re.Match | None:
     ends = re.findall(rf"^{end}\r?$", text, re.MULTILINE)
     if not begins and not ends:
         return None
-    found = re.search(rf"^{begin}\r?\n(?P<body>.*?)^{end}(?:\r?\n|\Z)", text, re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^{begin}(?P<newline>\r?\n)(?P<body>.*?)^{end}(?:\r?\n|\Z)", text, re.MULTILINE | re.DOTALL)
     if found is None or len(begins) != 1 or len(ends) != 1:
         raise Spoilt(
             f"expected one block between the lines BEGIN {NAME} and END {NAME}, as they were written; "
@@ -42,12 +42,13 @@ def _block(text: str, comment: Comment) -> re.Match | None:
 def with_block(text: str | None, body: str, comment: Comment) -> str:
     """The text with the block renewed where it stands, or added at the end. None is a file that is to be made."""
     made, text = text is None, text or ""
-    newline = _line_end(text)
     found = _block(text, comment)
     if found:
+        newline = found["newline"]
         head = text[found.start() : found.start("body")]
         tail = text[found.end("body") : found.end()]
         return text[: found.start()] + head + newline.join([*body.splitlines(), ""]) + tail + text[found.end() :]
+    newline = _line_end(text)
     missing = 0 if not text or _EMPTY_LINE.search(text) else 1 if text.endswith("\n") else 2
     note = f"(line ends before it: {missing}{', file made for it' if made else ''})"
     lines = [comment(f"BEGIN {NAME} {note}"), *body.splitlines(), comment(f"END {NAME}"), ""]
@@ -63,9 +64,10 @@ def without_block(text: str, comment: Comment) -> str | None:
     brought = int(found["before"])
     # Where the empty line is gone somebody took it out, and no line end that is left is known to be the block's.
     if brought and _EMPTY_LINE.search(before):
-        # The first of two ended the file's last line; what was written behind the block since needs it there.
+        # The first of two ended the file's last line; what was written behind the block since needs it there. They
+        # are as those of the block: behind a lone CR, which is the file's, an LF looks like CRLF.
         for _line_end_before in range(1 if after else brought):
-            before = re.sub(r"\r?\n\Z", "", before)
+            before = before.removesuffix(found["newline"])
     left = before + after
     return None if found["made"] and not left.strip() else left
 

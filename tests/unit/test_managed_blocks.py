@@ -23,6 +23,15 @@ TEXTS = [
     f"# Title\n\n{WARNING}, it breaks\nthe pipeline.\n\nThe next paragraph.\n",
     f"a\n\n{WARNING}\r\n\r\nb\r\n",
     "bytes that are no UTF-8: \udcff\n",
+    # Line ends of other kinds, alone and mixed.
+    "a\r",
+    "a\rb\r",
+    "a\n\r",
+    "\r",
+    "a\r\nb\n",
+    "a\r\nb\r",
+    "a\nb\r\n",
+    "a\n\r\n",
 ]
 
 

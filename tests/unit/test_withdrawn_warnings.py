@@ -329,7 +329,7 @@ def test_whatever_the_text_every_byte_comes_back():
         "\\\n",
         "\udcff",
     ]
-    made_of += [*"\n\n*_ `.;()=\x0c\u2028", "\n\n", "\r\n"]
+    made_of += [*"\n\n*_ `.;()=\x0c\u2028", "\n\n", "\r\n", "\r"]
     went = 0
     for _text in range(3000):
         text = "".join(chance.choice(made_of) for _part in range(chance.randint(1, 14)))
