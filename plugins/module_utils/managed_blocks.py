@@ -12,7 +12,12 @@ from __future__ import annotations
 import re
 
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import withdrawn_warnings
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.document_comments import NAME, Comment, Spoilt
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.document_comments import (
+    MARKDOWN,
+    NAME,
+    Comment,
+    Spoilt,
+)
 
 _EMPTY_LINE = re.compile(r"\n\r?\n\Z")
 
@@ -85,9 +90,16 @@ def around(text: str, comment: Comment) -> str:
 
 
 def documented(text: str | None, body: str, comment: Comment) -> str:
-    """A file's text as it should be after a verified success."""
+    """A file's text as it should be after a verified success. Raises Spoilt where the block would be code."""
     if text is not None:
-        text = withdrawn_warnings.withdraw(text, comment, extent(text, comment))
+        own = extent(text, comment)
+        opened = withdrawn_warnings.open_fence(text[: own.start] if own else text) if comment is MARKDOWN else 0
+        if opened:
+            raise Spoilt(
+                f"the code fence of line {opened} is not closed, and the block behind it would be shown as code. Close "
+                "it, or move the block out of it"
+            )
+        text = withdrawn_warnings.withdraw(text, comment, own)
     return with_block(text, body, comment)
 
 

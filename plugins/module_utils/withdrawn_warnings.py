@@ -102,7 +102,8 @@ _EDITED = re.compile(rf"{re.escape(NAME)}[\s>#*-]+withdrew[^\n]{{0,40}}")
 _INLINE = "<span></span>"
 
 _QUOTED = r"[ \t]*(?:>[ \t]*)*"
-_FENCE = re.compile(r"[\s>]*(?:(?:[-*+]|\d+[.)])[ \t]+)?(`{3,}|~{3,})")
+_FENCE = re.compile(r"[\s>]*(?:(?:[-*+]|\d+[.)])[ \t]+)?(`{3,}(?!.*`)|~{3,})")
+_INDENTED = re.compile(r"(?: {0,3}> ?)*(?: {4}|\t)")
 _HEADING = re.compile(r"(#{1,6})[ \t]+(?=\S)")
 _UNDERLINE = re.compile(r"[ ]{0,3}(=+|-+)\s*\Z")
 _ITEM = re.compile(rf"{_QUOTED}(?P<mark>(?:[-*+]|\d+[.)])[ \t]+(?:\[[ xX]\][ \t]+)?)")
@@ -129,6 +130,7 @@ class _Lines:
     lines: list[str]
     starts: list[int]
     code: list[bool]
+    indented: list[bool]  # as code, which may be a paragraph of a list as well
     own: range
 
     def is_own(self, at: int) -> bool:
@@ -147,29 +149,56 @@ class _Lines:
             self.is_own(at)
             or self.is_blank(at)
             or self.code[at]
+            or self.indented[at]
             or _HEADING.match(self.lines[at])
             or _ITEM.match(self.lines[at])
             or _CELL_END.search(self.lines[at])
         )
 
 
-def _fenced(lines: list[str]) -> list[bool]:
-    """Which lines are code: those between fences, and comments that are indented as code."""
-    fence, result = "", []
-    for line in lines:
+def _fenced(lines: list[str]) -> tuple[list[bool], int]:
+    """Which lines are code between fences, and the number of the line whose fence is not closed, or 0."""
+    fence, quoted, opened, result = "", False, 0, []
+    for number, line in enumerate(lines, start=1):
+        if quoted and not line.lstrip().startswith(">"):
+            fence, quoted = "", False
         found = _FENCE.match(line)
-        result.append(bool(fence or found) or bool(re.match(r"(?: {4}|\t)\s*#", line)))
+        result.append(bool(fence or found))
         if found and not fence:
-            fence = found[1]
+            fence, quoted, opened = found[1], line.lstrip().startswith(">"), number
         elif found and found[1].startswith(fence) and not line[found.end() :].strip():
-            fence = ""
+            fence, quoted = "", False
+    return result, opened if fence else 0
+
+
+def _indented(lines: list[str], fenced: list[bool]) -> list[bool]:
+    """Which lines are indented as code, and are no line of a paragraph that goes on."""
+    result: list[bool] = []
+    for at, line in enumerate(lines):
+        follows = at == 0 or result[-1] or fenced[at - 1] or not lines[at - 1].strip(" \t\r\n>")
+        result.append(follows and not fenced[at] and _INDENTED.match(line) is not None)
     return result
 
 
+def open_fence(text: str) -> int:
+    """The number of the line with a code fence that is not closed in the text, or 0."""
+    return _fenced(_split(text))[1]
+
+
+def _split(text: str) -> list[str]:
+    return re.findall(r"[^\n]*\n|[^\n]+", text)
+
+
 def _read(text: str, comment: Comment, own: range) -> _Lines:
-    lines = re.findall(r"[^\n]*\n|[^\n]+", text)
-    code = _fenced(lines) if comment is MARKDOWN else [True] * len(lines)
-    return _Lines(text, lines, [0, *itertools.accumulate(map(len, lines))], code, own)
+    lines = _split(text)
+    if comment is MARKDOWN:
+        fenced, _opened = _fenced(lines)
+        indented = _indented(lines, fenced)
+        # A remark in code is one, however the code is marked.
+        code = [inside or bool(re.match(r"(?: {4}|\t)\s*#", line)) for inside, line in zip(fenced, lines)]
+    else:
+        code, indented = [True] * len(lines), [False] * len(lines)
+    return _Lines(text, lines, [0, *itertools.accumulate(map(len, lines))], code, indented, own)
 
 
 def _of_code(read: _Lines, at: int) -> Iterator[_Piece]:
@@ -234,6 +263,8 @@ def _pieces(read: _Lines) -> Iterator[_Piece]:
             pass
         elif read.code[at]:
             yield from _of_code(read, at)
+        elif read.indented[at]:
+            yield _Piece(read.starts[at], read.end(at), read.starts[at], fixed=True)
         elif heading := _HEADING.match(read.lines[at]):
             yield _heading(read, at, heading)
         elif _CELL_END.search(read.lines[at]):

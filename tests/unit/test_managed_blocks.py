@@ -98,3 +98,29 @@ def test_a_second_block_is_refused():
     once = managed_blocks.documented("a\n", "body", MARKDOWN)
     with pytest.raises(Spoilt, match="found 2 and 2"):
         managed_blocks.undocumented(once + once, MARKDOWN)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a\n\n```sh\npip install olmocr\n", 3),
+        ("~~~\na\n```\n", 1),
+        ("````\na\n```\n", 1),
+        ("```\na\n```\n\n- ```\n  b", 5),
+    ],
+)
+def test_behind_a_code_fence_that_is_not_closed_the_block_would_be_code(text, line):
+    with pytest.raises(Spoilt, match=f"line {line} is not closed"):
+        managed_blocks.documented(text, "body", MARKDOWN)
+    assert "body" in managed_blocks.documented(text, "body", HASH)
+    block = managed_blocks.documented("", "body", MARKDOWN)
+    with pytest.raises(Spoilt, match=f"line {line} is not closed"):
+        managed_blocks.documented(f"{text}\n{block}", "body", MARKDOWN)
+    assert managed_blocks.undocumented(f"{text}\n{block}", MARKDOWN) == f"{text}\n"
+
+
+@pytest.mark.parametrize("text", ["```sh\na\n```\n", "~~~\n```\n~~~\n", "```a``` b\n", "> ```\n> a\n\nb\n"])
+def test_behind_a_closed_one_it_is_none(text):
+    """The block itself may be followed by an open one."""
+    done = managed_blocks.documented(text, "```sh\nbody\n```", MARKDOWN)
+    assert managed_blocks.documented(done + "```\n", "```sh\nbody\n```", MARKDOWN) == done + "```\n"
