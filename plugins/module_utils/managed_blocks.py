@@ -27,8 +27,9 @@ def _line_end(text: str) -> str:
 
 
 def _block(text: str, comment: Comment) -> re.Match | None:
-    """The block with what it brought along: groups `before` (its line ends, as `newline`) and `made` (its file)."""
-    note = r"\(line ends before it: (?P<before>\d)(?P<made>, file made for it)?\)"
+    """The block with what it brought along: groups `before` (line ends, as `newline`), `made` (its file), `folders`."""
+    made = r"(?P<made>, file made for it(?:, folders made for it: (?P<folders>\d+))?)?"
+    note = rf"\(line ends before it: (?P<before>\d){made}\)"
     begin = comment.find(rf"BEGIN {re.escape(NAME)} {note}")
     end = comment.find(f"END {re.escape(NAME)}")
     begins = re.findall(rf"^{re.escape(comment.start)} BEGIN {re.escape(NAME)}\b", text, re.MULTILINE)
@@ -44,8 +45,11 @@ def _block(text: str, comment: Comment) -> re.Match | None:
     return found
 
 
-def with_block(text: str | None, body: str, comment: Comment) -> str:
-    """The text with the block renewed where it stands, or added at the end. None is a file that is to be made."""
+def with_block(text: str | None, body: str, comment: Comment, folders: int = 0) -> str:
+    """The text with the block renewed where it stands, or added at the end.
+
+    None is a file that is to be made, with as many folders above it.
+    """
     made, text = text is None, text or ""
     found = _block(text, comment)
     if found:
@@ -55,8 +59,10 @@ def with_block(text: str | None, body: str, comment: Comment) -> str:
         return text[: found.start()] + head + newline.join([*body.splitlines(), ""]) + tail + text[found.end() :]
     newline = _line_end(text)
     missing = 0 if not text or _EMPTY_LINE.search(text) else 1 if text.endswith("\n") else 2
-    note = f"(line ends before it: {missing}{', file made for it' if made else ''})"
-    lines = [comment(f"BEGIN {NAME} {note}"), *body.splitlines(), comment(f"END {NAME}"), ""]
+    note = f"line ends before it: {missing}"
+    if made:
+        note += ", file made for it" + (f", folders made for it: {folders}" if folders else "")
+    lines = [comment(f"BEGIN {NAME} ({note})"), *body.splitlines(), comment(f"END {NAME}"), ""]
     return text + newline * missing + newline.join(lines)
 
 
@@ -77,6 +83,12 @@ def without_block(text: str, comment: Comment) -> str | None:
     return None if found["made"] and not left.strip() else left
 
 
+def folders_made(text: str, comment: Comment) -> int:
+    """How many folders above a file were made with it."""
+    found = _block(text, comment)
+    return int(found["folders"] or 0) if found else 0
+
+
 def extent(text: str, comment: Comment) -> range:
     """The offsets of the block."""
     found = _block(text, comment)
@@ -89,7 +101,7 @@ def around(text: str, comment: Comment) -> str:
     return text[: own.start] + "\n" * text.count("\n", own.start, own.stop) + text[own.stop :]
 
 
-def documented(text: str | None, body: str, comment: Comment) -> str:
+def documented(text: str | None, body: str, comment: Comment, folders: int = 0) -> str:
     """A file's text as it should be after a verified success. Raises Spoilt where the block would be code."""
     if text is not None:
         own = extent(text, comment)
@@ -100,7 +112,7 @@ def documented(text: str | None, body: str, comment: Comment) -> str:
                 "it, or move the block out of it"
             )
         text = withdrawn_warnings.withdraw(text, comment, own)
-    return with_block(text, body, comment)
+    return with_block(text, body, comment, folders)
 
 
 def undocumented(text: str, comment: Comment) -> str | None:

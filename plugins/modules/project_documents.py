@@ -37,7 +37,7 @@ options:
     choices: [present, absent]
     default: present
   create:
-    description: Whether missing files are made, with their folders. Files made so go again with O(state=absent).
+    description: Whether missing files are made, with their folders. What was made so goes again with O(state=absent).
     type: bool
     default: false
 attributes:
@@ -130,7 +130,9 @@ def plan(texts: dict[str, str | None], params: dict) -> dict[str, str | None]:
                 body = str(params["blocks"][path])
                 if comment is document_comments.HASH:
                     body = requirement_lists.fit(managed_blocks.around(text or "", comment), body, params["hashes"])
-                new: str | None = managed_blocks.documented(text, body, comment)
+                new: str | None = managed_blocks.documented(
+                    text, body, comment, _missing_folders(params["project"], path)
+                )
             else:
                 new = managed_blocks.undocumented(text or "", comment)
         except (document_comments.Spoilt, requirement_lists.Unfit) as error:
@@ -150,20 +152,40 @@ def told(find: Callable[..., list[tuple[int, str]]], texts: dict[str, str | None
     return found
 
 
-def write(module: AnsibleModule, project: str, path: str, text: str | None) -> None:
-    target = os.path.realpath(os.path.join(project, path))
+def _missing_folders(project: str, path: str) -> int:
+    return sum(not os.path.isdir(folder) for folder in _folders(project, path))
+
+
+def _folders(project: str, path: str) -> list[str]:
+    """The folders between the project and a file of it, the inmost first."""
+    found, folder = [], os.path.dirname(os.path.realpath(os.path.join(project, path)))
+    while folder != os.path.realpath(project):
+        found.append(folder)
+        folder = os.path.dirname(folder)
+    return found
+
+
+def write(module: AnsibleModule, path: str, text: str | None) -> None:
+    target = os.path.realpath(os.path.join(module.params["project"], path))
     if text is None:
         os.unlink(target)
-        folder = os.path.dirname(target)
-        while folder != os.path.realpath(project) and not os.listdir(folder):
-            os.rmdir(folder)
-            folder = os.path.dirname(folder)
         return
     os.makedirs(os.path.dirname(target), exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=module.tmpdir)
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         file.write(text)
     module.atomic_move(temporary, target)
+
+
+def remove_folders(project: str, gone: dict[str, str]) -> None:
+    """Of files that are gone, with the text that they had: the folders made with them, as far as they are empty."""
+    made = set()
+    for path, text in gone.items():
+        count = managed_blocks.folders_made(text, document_comments.comment_of(path))
+        made |= set(_folders(project, path)[:count])
+    for folder in sorted(made, key=len, reverse=True):
+        if not os.listdir(folder):
+            os.rmdir(folder)
 
 
 def main() -> None:
@@ -195,7 +217,8 @@ def main() -> None:
         changes = plan(texts, module.params)
         if not module.check_mode:
             for path, text in changes.items():
-                write(module, project, path, text)
+                write(module, path, text)
+            remove_folders(project, {path: texts[path] or "" for path, text in changes.items() if text is None})
     except (document_comments.Spoilt, requirement_lists.Unfit) as error:
         module.fail_json(msg=f"{error}. Nothing was written")
     except OSError as error:

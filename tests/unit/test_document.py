@@ -186,6 +186,23 @@ def test_missing_files_are_made_only_when_asked(site):
     assert contents(site.project) == before
 
 
+def test_only_folders_that_were_made_with_the_files_go_again(site):
+    def folders() -> set[str]:
+        return {str(path.relative_to(site.project)) for path in site.project.rglob("*") if path.is_dir()}
+
+    shutil.rmtree(site.project / "docs")
+    (site.project / "docs/guides").mkdir(parents=True)
+    before = contents(site.project)
+    site.run("-e", "document_create=true")
+    assert folders() == {"docs", "docs/guides", "docs/technical"}
+    site.run("-e", "document_state=absent")
+    assert contents(site.project) == before and folders() == {"docs", "docs/guides"}
+    shutil.rmtree(site.project / "docs")
+    site.run("-e", "document_create=true")
+    site.run("-e", "document_state=absent")
+    assert contents(site.project) == before and folders() == set()
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -56,6 +56,21 @@ def test_a_file_that_was_made_goes_again_unless_somebody_wrote_into_it():
     assert managed_blocks.undocumented(managed_blocks.documented("", "body", MARKDOWN), MARKDOWN) == ""
 
 
+@pytest.mark.parametrize("folders", [0, 1, 2])
+def test_a_file_that_was_made_knows_how_many_folders_were_made_for_it(folders):
+    made = managed_blocks.documented(None, "body", MARKDOWN, folders)
+    assert managed_blocks.folders_made(made, MARKDOWN) == folders
+    assert managed_blocks.folders_made(managed_blocks.documented(made, "other", MARKDOWN), MARKDOWN) == folders
+    assert managed_blocks.undocumented(made, MARKDOWN) is None
+
+
+def test_of_a_file_of_an_earlier_release_no_folder_is_known():
+    made = managed_blocks.documented(None, "body", MARKDOWN, 2).replace(", folders made for it: 2", "")
+    assert ": 0, file made for it)" in made
+    assert managed_blocks.folders_made(made, MARKDOWN) == 0
+    assert managed_blocks.undocumented(made, MARKDOWN) is None
+
+
 def test_what_was_written_around_the_block_meanwhile_stays():
     once = managed_blocks.documented("a\n", "body", MARKDOWN)
     assert managed_blocks.undocumented("before\n" + once + "after\n", MARKDOWN) == "before\na\nafter\n"
