@@ -129,11 +129,21 @@ def _kernel_pack(found: dict) -> dict:
     return {name: value for name, value in told.items() if value}
 
 
+def _own(results: dict) -> set[str]:
+    """The transactions that this run began, by their baselines, which have their names."""
+    found = [results.get(name, {}).get("transaction", {}).get("id") for name in ("begun", "promoted")]
+    return {str(name) for name in (*found, *(entry.get("baseline") for entry in results.get("attempts", []))) if name}
+
+
 def _transaction(results: dict) -> dict:
-    """Where the transaction stands, and what the proof says where there is one."""
+    """Where this run's transaction stands, and what the proof says where there is one."""
     last: dict = {}
     for name in ("begun", "promoted", "restored"):
-        last = results.get(name, {}).get("transaction") or last
+        told = results.get(name, {}).get("transaction") or {}
+        # A run that began nothing is told of the last transaction that there was, which an earlier run has settled. A
+        # return (role rollback) begins none, and is about one that there was.
+        if told.get("id") and ("begun" not in results or told["id"] in _own(results)):
+            last = told
     kept = ("id", "state", "strategy", "strategy_reason", "baseline_id", "exports")
     transaction = {name: last[name] for name in kept if last.get(name)}
     proof = results.get("proof", {}).get("proof")
@@ -148,6 +158,7 @@ def _outside(results: dict) -> list[str]:
         **{name: step for name, step in results.get("steps", {}).items() if name != "FlashInfer"},
         "what an earlier run left": results.get("earlier"),
         "return to a kept baseline": results.get("returned"),
+        "what was begun, and undone": {} if _own(results) or "begun" not in results else results.get("restored"),
     }
     changed = [] if results.get("check_mode") else [name for name, step in steps.items() if (step or {}).get("changed")]
     before, now = (results.get(name, {}).get("files_fingerprint") for name in ("version", "now_installed"))

@@ -125,6 +125,29 @@ def test_the_last_word_on_the_transaction_counts():
     assert made["transaction"]["proof"] == {"equal": True, "checked_files": 9, "damaged": [], "differences": []}
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"id": None, "state": "none", "baseline_id": None, "exports": []},
+        {"id": "of-an-earlier-run", "state": "promoted", "strategy": "staged", "baseline_id": "of-an-earlier-run"},
+    ],
+)
+def test_a_run_that_began_nothing_has_no_transaction_whatever_the_journal_says(last):
+    refused = {"failure": "no index", "begun": {}, "restored": {"changed": False, "transaction": last}}
+    made = evidence(refused)
+    assert made["transaction"] == {}
+    assert made["outside_transaction"] == []
+    undone = evidence({**refused, "restored": {"changed": True, "transaction": last}})
+    assert undone["outside_transaction"] == ["what was begun, and undone"]
+
+
+def test_a_method_that_failed_before_it_began_leaves_the_transaction_of_the_one_before():
+    failed = {"method": "pypi", "verified": False, "task": "Smoke", "said": "wrong"}
+    restored = {"changed": False, "transaction": {"id": "first", "state": "restored", "baseline_id": "first"}}
+    made = evidence({"begun": {}, "attempts": [{**failed, "baseline": "first"}], "restored": restored})
+    assert made["transaction"] == {"id": "first", "state": "restored", "baseline_id": "first"}
+
+
 def test_a_run_without_a_transaction_names_the_kept_baselines():
     known = {"transaction": {"baselines": [{"id": "a", "created": "2026-01-01T00:00:00+00:00", "path": "/x"}]}}
     assert evidence({"earlier": known})["kept_baselines"] == {"a": "2026-01-01T00:00:00+00:00"}
