@@ -58,7 +58,7 @@ EXAMPLES = r"""
     blocks:
       requirements.txt: flashinfer-python==0.3.1
     hashes:
-      flashinfer-python==0.3.1: ["sha256:{{ checksum }}"]
+      flashinfer-python==0.3.1: ["sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"]
   delegate_to: localhost
 
 - name: Undo it
