@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import flashinfer_policy, level_status, redaction
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    benchmark_gate,
+    flashinfer_policy,
+    level_status,
+    redaction,
+)
 
 DOCUMENTATION = r"""
 name: evidence
@@ -245,7 +250,7 @@ def evidence(results: dict) -> dict:
         "activation": {name: start[name] for name in ("sampler", "kernels", "why", "variables") if start.get(name)},
         "kernel_pack": _kernel_pack(results.get("kernel_pack", {})),
         "benchmark": level_status.renewed(results.get("earlier_benchmark"), results.get("benchmark", {}), fingerprint),
-        "gate": results.get("gate", {}),
+        "gate": benchmark_gate.renewed(results.get("earlier_gate"), results.get("gate", {}), fingerprint),
         "notes": _notes(
             method,
             results.get("wheel", {}),

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import level_status
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import benchmark_gate, level_status
 
 DOCUMENTATION = r"""
 name: with_measurement
@@ -52,10 +52,11 @@ def with_measurement(stored: dict, measured: dict, host: str) -> dict:
     levels = measured["levels"]
     now = next((level["fingerprint"] for level in levels.values()), "")
     levels = level_status.renewed(stored.get("benchmark"), levels, now)
+    gate = benchmark_gate.renewed(stored.get("gate"), measured["gate"], now)
     if stored.get("fingerprint") != now:
         notes = {"notes": [OTHER]} if stored.get("fingerprint") else {}
         stored = {"host": host, "result": "measured", "fingerprint": now, **notes}
-    return {**stored, "benchmark": levels, "gate": measured["gate"] or stored.get("gate") or {}}
+    return {**stored, "benchmark": levels, "gate": gate}
 
 
 class FilterModule:

@@ -39,6 +39,24 @@ def problems(levels: dict[str, dict], min_speedup: float, max_slowdown: float) -
     return list(_misses(name, levels[name], min_speedup, max_slowdown))
 
 
+def judged(levels: dict[str, dict], min_speedup: float, max_slowdown: float) -> dict:
+    """The gate as the evidence holds it: what was asked for, of which packages, and what of it is not met."""
+    if not is_set(min_speedup, max_slowdown):
+        return {}
+    return {
+        "min_speedup": min_speedup,
+        "max_slowdown": max_slowdown,
+        "problems": problems(levels, min_speedup, max_slowdown),
+        "fingerprint": next((level["fingerprint"] for level in levels.values() if "fingerprint" in level), ""),
+    }
+
+
+def renewed(before: dict | None, now: dict, fingerprint: str) -> dict:
+    """The gate of now, or where none was asked for the one before, if it is of the packages with this fingerprint."""
+    earlier = before or {}
+    return now or (earlier if earlier.get("fingerprint") == fingerprint else {})
+
+
 def _failures(levels: dict[str, dict]) -> Iterator[str]:
     for name, level in levels.items():
         failed = [entry for entry in level.get("comparisons", []) if entry.get("status") == "failed"]

@@ -44,13 +44,17 @@ def hosts(make_hosts: Callable[[], LightHosts]) -> LightHosts:
     hosts.add("auto", fi_method="auto", **common, **GATE)
     hosts.add("by-this-collection", **common)
     hosts.add("another-release", **common)
+    hosts.add("later-without", **common)
     hosts.add("by-hand", ("flashinfer-python==0.3.1",), **common, **GATE)
     print(hosts.run())
     shutil.copytree(hosts.folder / "reports", hosts.folder / "first")
     hosts.hosts = {
         "by-this-collection": {**hosts.hosts["by-this-collection"], **GATE},
         "another-release": {**hosts.hosts["another-release"], **GATE, "fi_version": NEWER},
+        "later-without": {**hosts.hosts["later-without"], **GATE},
     }
+    print(hosts.run())
+    hosts.hosts = {"later-without": {**hosts.hosts["later-without"], "flashinfer_min_speedup": 0}}
     print(hosts.run())
     return hosts
 
@@ -81,6 +85,12 @@ def test_where_flashinfer_is_already_it_is_measured_against_the_kept_baseline_an
     assert "was not touched" in evidence["failure"]
     assert len(evidence["benchmark"]["documents"]["comparisons"]) == 3
     assert list(hosts.environment("by-this-collection").glob("lib/python3*/site-packages/flashinfer"))
+
+
+def test_a_run_without_a_gate_leaves_one_that_was_missed(hosts: LightHosts) -> None:
+    evidence = hosts.evidence("later-without")
+    assert evidence["result"] == "verified"
+    assert [SAID in problem for problem in evidence["gate"]["problems"]] == [True]
 
 
 def test_another_release_is_measured_against_the_kept_baseline_too(hosts: LightHosts) -> None:

@@ -161,12 +161,15 @@ def test_evidence_of_other_packages_says_nothing_of_what_was_measured() -> None:
 
 
 def test_a_gate_stays_until_one_is_asked_for_anew() -> None:
-    missed = {"min_speedup": 2.0, "max_slowdown": 1.0, "problems": ["too slow"]}
+    missed = {"min_speedup": 2.0, "max_slowdown": 1.0, "problems": ["too slow"], "fingerprint": "now"}
     met = {**missed, "problems": []}
     assert with_measurement({**STORED, "gate": missed}, MEASURED, "a")["gate"] == missed
     assert with_measurement({**STORED, "gate": missed}, {**MEASURED, "gate": met}, "a")["gate"] == met
     assert with_measurement(STORED, {**MEASURED, "gate": missed}, "a")["gate"] == missed
-    assert with_measurement({**STORED, "fingerprint": "then", "gate": missed}, MEASURED, "a")["gate"] == {}
+    then = {**missed, "fingerprint": "then"}
+    assert with_measurement({**STORED, "gate": then}, MEASURED, "a")["gate"] == {}
+    # Refused, and installed later without a gate: the packages are those that it was judged on.
+    assert with_measurement({**STORED, "fingerprint": "then", "gate": missed}, MEASURED, "a")["gate"] == missed
 
 
 @pytest.mark.parametrize("status", ["measured", "failed"])

@@ -235,3 +235,22 @@ def test_a_candidate_that_became_the_environment_is_no_change_without_a_transact
 
 def test_what_a_run_would_change_is_not_told_as_changed():
     assert evidence({"check_mode": True, "steps": {"PyTorch": {"changed": True}}})["outside_transaction"] == []
+
+
+MISSED = {"min_speedup": 2.0, "max_slowdown": 1.0, "problems": ["too slow"], "fingerprint": "now"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "fingerprint", "expected"),
+    [
+        ({}, "now", MISSED),
+        ({}, "another", {}),
+        ({**MISSED, "problems": []}, "now", {**MISSED, "problems": []}),
+        # What is refused is of the candidate's packages, and the run ends with those of the baseline.
+        ({**MISSED, "fingerprint": "candidate"}, "now", {**MISSED, "fingerprint": "candidate"}),
+    ],
+)
+def test_a_gate_stays_with_the_packages_that_it_was_judged_on(asked, fingerprint, expected):
+    """A run without a gate had wiped one that was missed, after which `document` wrote of a success."""
+    results = {"now_installed": {"fingerprint": fingerprint}, "earlier_gate": MISSED, "gate": asked}
+    assert evidence(results)["gate"] == expected
