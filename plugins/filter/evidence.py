@@ -213,6 +213,11 @@ def evidence(results: dict) -> dict:
     result = "failed" if failure else "planned" if results.get("check_mode") else results.get("result", "verified")
     finished = float(results.get("now") or time.time())
     fingerprint = results.get("now_installed", {}).get("fingerprint", "")
+    benchmark = results.get("benchmark", {})
+    levels = level_status.renewed(results.get("earlier_benchmark"), benchmark, fingerprint)
+    gate = benchmark_gate.renewed(
+        results.get("earlier_gate"), results.get("gate", {}), fingerprint, measured=benchmark, levels=levels
+    )
     timings = {name: step["seconds"] for name, step in results.get("steps", {}).items() if step and "seconds" in step}
     timings["verify"] = round(sum(check.get("seconds") or 0 for check in checks), 1)
     timings["all together"] = round(finished - float(results.get("started") or finished), 1)
@@ -249,8 +254,8 @@ def evidence(results: dict) -> dict:
         "checks": checks,
         "activation": {name: start[name] for name in ("sampler", "kernels", "why", "variables") if start.get(name)},
         "kernel_pack": _kernel_pack(results.get("kernel_pack", {})),
-        "benchmark": level_status.renewed(results.get("earlier_benchmark"), results.get("benchmark", {}), fingerprint),
-        "gate": benchmark_gate.renewed(results.get("earlier_gate"), results.get("gate", {}), fingerprint),
+        "benchmark": levels,
+        "gate": gate,
         "notes": _notes(
             method,
             results.get("wheel", {}),

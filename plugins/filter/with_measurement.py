@@ -14,7 +14,7 @@ version_added: 0.1.0
 author: The ocrfleet.gpu_stack contributors (@ocrfleet)
 description:
   - Levels that were measured before stay, where they are of the packages that are there now and were not measured anew.
-    So does the gate, unless one was asked for now.
+    So does the gate, unless one was asked for now; it is judged again where its level was measured anew.
   - Evidence of other packages than were measured says nothing about them. It is left out, and a note says so.
 positional: _input, measured, host
 options:
@@ -49,10 +49,9 @@ OTHER = "the last run's evidence is of other packages than those that were measu
 
 def with_measurement(stored: dict, measured: dict, host: str) -> dict:
     """See DOCUMENTATION."""
-    levels = measured["levels"]
-    now = next((level["fingerprint"] for level in levels.values()), "")
-    levels = level_status.renewed(stored.get("benchmark"), levels, now)
-    gate = benchmark_gate.renewed(stored.get("gate"), measured["gate"], now)
+    now = next((level["fingerprint"] for level in measured["levels"].values()), "")
+    levels = level_status.renewed(stored.get("benchmark"), measured["levels"], now)
+    gate = benchmark_gate.renewed(stored.get("gate"), measured["gate"], now, measured=measured["levels"], levels=levels)
     if stored.get("fingerprint") != now:
         notes = {"notes": [OTHER]} if stored.get("fingerprint") else {}
         stored = {"host": host, "result": "measured", "fingerprint": now, **notes}

@@ -26,11 +26,20 @@ def is_set(min_speedup: float, max_slowdown: float) -> bool:
 
 def problems(levels: dict[str, dict], min_speedup: float, max_slowdown: float) -> list[str]:
     """One sentence for each failure of a level, and for each demand that is not met."""
+    return _problems(levels, decisive(levels), min_speedup, max_slowdown)
+
+
+def decisive(levels: dict[str, dict]) -> str:
+    """The level that the gate is judged on; "" where none was asked for."""
+    asked = [name for name in ORDER if name in levels]
+    return next((name for name in asked if levels[name].get("status") == "measured"), (*asked, "")[0])
+
+
+def _problems(levels: dict[str, dict], name: str, min_speedup: float, max_slowdown: float) -> list[str]:
     found = list(_failures(levels))
     if found or not is_set(min_speedup, max_slowdown):
         return found
-    name = next((name for name in ORDER if levels.get(name, {}).get("status") == "measured"), "")
-    if not name:
+    if levels.get(name, {}).get("status") != "measured":
         reasons = "; ".join(f"{level}: {measured.get('reason')}" for level, measured in levels.items())
         return [
             "expected a measured level to hold flashinfer_min_speedup and flashinfer_max_slowdown against, found none "
@@ -40,21 +49,33 @@ def problems(levels: dict[str, dict], min_speedup: float, max_slowdown: float) -
 
 
 def judged(levels: dict[str, dict], min_speedup: float, max_slowdown: float) -> dict:
-    """The gate as the evidence holds it: what was asked for, of which packages, and what of it is not met."""
-    if not is_set(min_speedup, max_slowdown):
-        return {}
+    """The gate as the evidence holds it: what was asked for, on what it was judged, and what of it is not met."""
+    return _judged(levels, decisive(levels), min_speedup, max_slowdown) if is_set(min_speedup, max_slowdown) else {}
+
+
+def _judged(levels: dict[str, dict], name: str, min_speedup: float, max_slowdown: float) -> dict:
     return {
         "min_speedup": min_speedup,
         "max_slowdown": max_slowdown,
-        "problems": problems(levels, min_speedup, max_slowdown),
+        "problems": _problems(levels, name, min_speedup, max_slowdown),
+        "level": name,
+        "finished": levels.get(name, {}).get("finished", ""),
         "fingerprint": next((level["fingerprint"] for level in levels.values() if "fingerprint" in level), ""),
     }
 
 
-def renewed(before: dict | None, now: dict, fingerprint: str) -> dict:
-    """The gate of now, or where none was asked for the one before, if it is of the packages with this fingerprint."""
-    earlier = before or {}
-    return now or (earlier if earlier.get("fingerprint") == fingerprint else {})
+def renewed(before: dict | None, now: dict, fingerprint: str, measured: dict, levels: dict) -> dict:
+    """The gate of now, or where none was asked for the one before, if it is of the packages with this fingerprint.
+
+    `measured` are the levels of this run, `levels` those that the evidence will hold. What was asked for before is
+    judged again on them, so that no gate is said to be met beside figures that contradict it. One that was missed stays
+    so until its own level is measured anew: another one's figures do not meet it.
+    """
+    if now or not before or before.get("fingerprint") != fingerprint:
+        return now
+    if before["problems"] and measured.get(before["level"], {}).get("status", "not_run") == "not_run":
+        return before
+    return _judged(levels, before["level"], before["min_speedup"], before["max_slowdown"])
 
 
 def _failures(levels: dict[str, dict]) -> Iterator[str]:

@@ -122,8 +122,9 @@ levels:
   type: dict
 gate:
   description:
-    - C(min_speedup) and C(max_slowdown) as they were asked for, as C(problems) what is not met, and the C(fingerprint)
-      of the candidate's packages. Empty where nothing is asked for.
+    - C(min_speedup) and C(max_slowdown) as they were asked for, as C(problems) what is not met, and on what it was
+      judged, the C(level), when that C(finished), and the C(fingerprint) of the candidate's packages. Empty where
+      nothing is asked for.
   returned: always
   type: dict
 problems:

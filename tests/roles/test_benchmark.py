@@ -19,7 +19,13 @@ import jsonschema
 import pytest
 import yaml
 from ansible_collections.ocrfleet.gpu_stack.plugins.filter.with_measurement import OTHER, with_measurement
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import activation, distributions, inventory, staging
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    activation,
+    benchmark_gate,
+    distributions,
+    inventory,
+    staging,
+)
 from made_environment import add_distribution
 from transaction_bench import Bench
 
@@ -161,7 +167,13 @@ def test_evidence_of_other_packages_says_nothing_of_what_was_measured() -> None:
 
 
 def test_a_gate_stays_until_one_is_asked_for_anew() -> None:
-    missed = {"min_speedup": 2.0, "max_slowdown": 1.0, "problems": ["too slow"], "fingerprint": "now"}
+    missed = {
+        "min_speedup": 2.0,
+        "max_slowdown": 1.0,
+        "problems": ["too slow"],
+        "fingerprint": "now",
+        "level": "documents",
+    }
     met = {**missed, "problems": []}
     assert with_measurement({**STORED, "gate": missed}, MEASURED, "a")["gate"] == missed
     assert with_measurement({**STORED, "gate": missed}, {**MEASURED, "gate": met}, "a")["gate"] == met
@@ -170,6 +182,50 @@ def test_a_gate_stays_until_one_is_asked_for_anew() -> None:
     assert with_measurement({**STORED, "gate": then}, MEASURED, "a")["gate"] == {}
     # Refused, and installed later without a gate: the packages are those that it was judged on.
     assert with_measurement({**STORED, "fingerprint": "then", "gate": missed}, MEASURED, "a")["gate"] == missed
+
+
+def figures(low: float, finished: str, **more: Any) -> dict[str, Any]:
+    entry = {"name": "mixed, 1 worker", "status": "measured", "pairs": 5, "speedup": low + 0.1, "high": low + 0.2}
+    return {**DOCUMENTS, "finished": finished, "comparisons": [{**entry, "low": low}], **more}
+
+
+def judged(levels: dict[str, Any]) -> dict[str, Any]:
+    return benchmark_gate.judged(levels, min_speedup=1.05, max_slowdown=1)
+
+
+FIRST, SECOND = "2026-11-25T01:02:03Z", "2026-11-26T01:02:03Z"
+FAST, SLOW = {"documents": figures(1.1, FIRST)}, {"documents": figures(0.9, SECOND)}
+
+
+def test_a_gate_is_judged_again_on_what_is_measured_anew() -> None:
+    """A gate that was met stood beside newer figures that contradict it."""
+    stored = {**STORED, "benchmark": FAST, "gate": judged(FAST)}
+    assert (stored["gate"]["problems"], stored["gate"]["level"], stored["gate"]["finished"]) == ([], "documents", FIRST)
+    found = with_measurement(stored, {"levels": SLOW, "gate": {}}, "a")
+    assert found["gate"] == judged(SLOW)
+    assert (len(found["gate"]["problems"]), found["gate"]["finished"]) == (1, SECOND)
+    faster = {"documents": figures(1.2, SECOND)}
+    assert with_measurement(found, {"levels": faster, "gate": {}}, "a")["gate"] == judged(faster)
+
+
+def test_a_gate_is_not_judged_again_on_what_it_was_not_judged_on() -> None:
+    server = {"server": figures(1.3, SECOND)}
+    missed = {**STORED, "benchmark": SLOW, "gate": judged(SLOW)}
+    assert with_measurement(missed, {"levels": server, "gate": {}}, "a")["gate"] == judged(SLOW)
+    idle = {"documents": {**DOCUMENTS, "status": "not_run", "reason": "no GPU", "finished": SECOND}}
+    # That could not be measured is no figure, and a figure of before is none that it was judged on.
+    nothing = {**STORED, "benchmark": FAST, "gate": judged(idle)}
+    assert with_measurement(nothing, {"levels": idle, "gate": {}}, "a")["gate"] == judged(idle)
+    assert with_measurement(nothing, {"levels": server, "gate": {}}, "a")["gate"] == judged(idle)
+    met = {**STORED, "benchmark": FAST, "gate": judged(FAST)}
+    assert with_measurement(met, {"levels": idle, "gate": {}}, "a")["gate"] == judged(FAST)
+
+
+def test_a_level_that_fails_later_misses_a_gate_that_was_met() -> None:
+    met = {**STORED, "benchmark": FAST, "gate": judged(FAST)}
+    failed = {"kernels": {**KERNELS, "status": "failed", "reason": "a wrong row"}}
+    (problem,) = with_measurement(met, {"levels": failed, "gate": {}}, "a")["gate"]["problems"]
+    assert "a wrong row" in problem
 
 
 @pytest.mark.parametrize("status", ["measured", "failed"])

@@ -128,7 +128,8 @@ def test_the_page_says_it_all_and_needs_no_network(written: tuple[Path, str]) ->
         "flashinfer_decodesecond processcachefailed: NaN where none belongs",
         "baseline: ready after 41.7 s; vllm says: Using Flash Attention backend on V1 engine.",
         "2026-11-23T23:42:00Z, after 80.5 s",
-        "missed Asked for: a mean speed-up of at least 1.05, no comparison slower by more than 2.0 %.",
+        "missed Asked for: a mean speed-up of at least 1.05, no comparison slower by more than 2.0 %; judged on "
+        "the level documents of 2026-11-24T12:00:00Z.",
         "expected the level documents to be measured",
         "digital, 4 workers2.96x3.04xhoped of FlashInfer: nothing; no second worker was at work",
         "mixed5 to 15 %not measured",
@@ -150,6 +151,8 @@ def test_the_markdown_says_what_was_measured(written: tuple[Path, str]) -> None:
         "| scanned | 10 to 30 % | nothing of FlashInfer: a server read them | 2.3x with 2 workers, 3.1x with 4 "
         "| 2.5 to 2.8x with 2 workers, 3.4 to 3.7x with 4 |",
         "## The gate: missed",
+        "Asked for: a mean speed-up of at least 1.05, no comparison slower by more than 2.0 %; judged on the level "
+        "documents of 2026-11-24T12:00:00Z.",
         "- expected the level documents to be measured, found that it failed: mixed, 2 workers; mend that first",
     ):
         assert line in markdown.splitlines()
