@@ -21,7 +21,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import engine_timings, programs, staging, vllm_log
+from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
+    activation,
+    engine_timings,
+    programs,
+    staging,
+    vllm_log,
+)
 
 GIB = 2**30
 LAST_SECONDS = 10  # in which killed processes go; where nobody reaps them (a container) they never do
@@ -114,6 +120,12 @@ class Engine:
     def proof(self) -> list[str]:
         return vllm_log.proof(self._said())
 
+    def refuse_other_sampler(self) -> None:
+        """Raise where the log says that vllm samples otherwise than it was started to."""
+        contradiction = vllm_log.contradiction(self._said(), self.variant.env.get(activation.SAMPLER))
+        if contradiction:
+            raise EngineError(f"{self.variant.name}: {contradiction}")
+
     def _works(self) -> bool:
         """Whether any process of the group is left."""
         try:
@@ -156,7 +168,7 @@ def measure(
     seconds: float,
     keep: Callable[[list[dict]], None] = lambda _entries: None,
 ) -> tuple[list[dict], dict]:
-    """Comparisons, one a load, and how each of the two engines was started.
+    """Comparisons, one a load, and how each of the two engines was started, with `note` as of the document level.
 
     A pair is a start of either engine: two starts of one program differ by more than its repetitions do (memory that
     lies elsewhere, graphs that were captured anew), and within one start that would look like a difference of the
@@ -178,10 +190,13 @@ def measure(
                 place = os.path.join(folder, f"{variant.name}-{start}")
                 began[variant.name].append(stack.enter_context(started(variant, place, settings, timeout)))
             engines = [began[variant.name][-1] for variant in variants]
+            for engine in engines:
+                engine.refuse_other_sampler()
             for entry, rates in zip(entries, measure_start(engines, loads, tokens, start)):
                 entry["pairs"].append(rates)
         keep(entries)
-    return entries, {"baseline": described(began[baseline.name]), "candidate": described(began[candidate.name])}
+    about = {"baseline": described(began[baseline.name]), "candidate": described(began[candidate.name])}
+    return entries, {**about, "note": vllm_log.doubt(*("\n".join(side["proof"]) for side in about.values()))}
 
 
 ROUNDS = 2  # of one start, after the warm-up: either engine is first to be asked in one of them
@@ -212,11 +227,11 @@ def in_turn(sides: list, turn: int) -> list:
 
 
 def described(engines: list[Engine]) -> dict:
-    """What the starts of one variant had in common, the median of their times, and the log lines of the last one."""
+    """What the starts of one variant had in common, the median of their times, and what vllm says that it used."""
     return {
         "name": engines[-1].variant.name,
         "env": engines[-1].variant.env,
         "starts": len(engines),
         "ready_seconds": round(statistics.median(engine.ready_seconds for engine in engines), 1),
-        "proof": engines[-1].proof(),
+        "proof": sorted({line for engine in engines for line in engine.proof()}),
     }

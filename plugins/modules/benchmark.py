@@ -78,7 +78,7 @@ options:
   min_speedup:
     description:
       - The least mean speed-up that is accepted, for example V(1.05). It holds where the mean of the intervals' lower
-        ends is as large. V(0) asks for none.
+        ends is as large, at the level C(documents), or where that is not asked for C(server). V(0) asks for none.
     type: float
     default: 0
   max_slowdown:

@@ -30,6 +30,16 @@ def variant(name: str, how: str, record: Path | None = None) -> server_level.Var
     return server_level.Variant(name, stage, {"PYTHONPATH": str(FAKE), "FAKE_VLLM": how, **recorded})
 
 
+RECORDED = Path(__file__).parent / "fixtures/recorded"
+
+
+def logged(name: str, log: str, **variables: str) -> server_level.Variant:
+    """An engine whose log is one that was recorded."""
+    made = variant(name, "1")
+    recorded = {"FAKE_VLLM_LOG": str(RECORDED / f"vllm-0.11.0-{log}.txt"), **variables}
+    return server_level.Variant(name, made.stage, {**made.env, **recorded})
+
+
 def measure(folder: Path, *variants: server_level.Variant, starts: int = 5, seconds: float = 60):
     loads = [server_level.Load(1), server_level.Load(2)]
     options = {"tokens": (10, 5), "starts": starts, "timeout": 60, "seconds": seconds}
@@ -114,3 +124,21 @@ def test_failures_are_told(tmp_path, how, told):
         pytest.raises(server_level.EngineError, match=told),
     ):
         measure(tmp_path, variant("good", "1"), variant("bad", how))
+
+
+def test_figures_in_which_flashinfer_had_no_part_are_told_as_such(tmp_path):
+    """The stand-in says FlashAttention and nothing of its sampler, unless a log is recorded."""
+    entries, about = measure(tmp_path, variant("a", "1"), variant("b", "1"), starts=1)
+    assert len(entries) == 2
+    assert about["note"].startswith("vllm's log does not name all that it used")
+    off, on = logged("b", "sampler-off"), logged("b", "sampler-on")
+    _entries, about = measure(tmp_path / "off", logged("a", "no-flashinfer"), off, starts=1)
+    assert about["note"].startswith("both sides used Flash Attention and PyTorch's sampler: the figures say nothing")
+    _entries, about = measure(tmp_path / "on", logged("a", "no-flashinfer"), on, starts=1)
+    assert about["note"] == ""
+
+
+def test_an_engine_that_samples_otherwise_than_it_was_started_fails(tmp_path):
+    wrong = logged("b", "sampler-off", VLLM_USE_FLASHINFER_SAMPLER="1")
+    with pytest.raises(server_level.EngineError, match="b: expected vllm to sample with FlashInfer, as it was started"):
+        measure(tmp_path, logged("a", "no-flashinfer"), wrong, starts=1)
