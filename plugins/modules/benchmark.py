@@ -13,7 +13,8 @@ description:
   - Measures at three levels. What cannot run here is C(not_run), with the reason.
   - C(documents) sends PDFs through OlmOCR's real pipeline. C(server) asks two vllm engines side by side. C(kernels)
     times FlashInfer's kernels beside those that vllm uses without it.
-  - A level is measured only where the candidate has FlashInfer and the baseline has none. C(kernels) needs no baseline.
+  - A level is measured only where the candidate has FlashInfer and the baseline has none, and no other package differs
+    but those that FlashInfer brought. C(kernels) needs no baseline.
   - A verdict is C(faster) or C(slower) only where its interval leaves out "equal". The chance that any verdict of a
     level is false is at most 5 %. C(no difference found) is a verdict.
 options:
@@ -157,6 +158,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     kernel_level,
     level_status,
     made_documents,
+    package_drift,
     paired,
     server_level,
     staging,
@@ -205,6 +207,17 @@ class Benchmark:
             raise NotRun("there is nothing to compare with: no baseline without FlashInfer is kept")
         if flashinfer_policy.PACKAGE in distributions.installed(baseline):
             raise NotRun(f"expected a baseline without FlashInfer, found FlashInfer in {baseline}")
+        before, after = distributions.versions(baseline), distributions.versions(candidate)
+        others = package_drift.lost(after, before, flashinfer_policy.brought(candidate), before)
+        if others:
+            told = [
+                f"{one.name} {one.after or 'none'} in the baseline and {one.before or 'none'} in the candidate"
+                for one in others
+            ]
+            raise NotRun(
+                "expected a baseline and a candidate that differ by FlashInfer and what it brought alone, found "
+                f"{'; '.join(told)}; any figure would be about these as well"
+            )
 
     def documents(self) -> dict:
         options = self.options

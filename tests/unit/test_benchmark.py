@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     document_level,
+    flashinfer_policy,
     gpu_presence,
     kernel_level,
     kernel_timings,
@@ -80,6 +81,26 @@ def test_a_baseline_with_flashinfer_is_not_measured(tmp_path, trees, level):
     assert found["status"] == "not_run"
     assert found["reason"] == f"expected a baseline without FlashInfer, found FlashInfer in {trees['with']}"
     assert "no baseline without FlashInfer" in made(tmp_path, trees["with"]).run(level)["reason"]
+
+
+def test_what_differs_by_more_than_flashinfer_is_not_measured(tmp_path, trees):
+    for name, version in (("without", "0.10.1"), ("with", "0.11.0")):
+        add_distribution(Path(trees[name]), "vllm", version, {"vllm/__init__.py": ""})
+    add_distribution(Path(trees["with"]), "apache_tvm_ffi", "0.1.0", {"tvm_ffi.py": ""})
+    add_distribution(Path(trees["without"]), "xformers", "0.0.32", {"xformers.py": ""})
+    record = Path(trees["with"], flashinfer_policy.RECORD)
+    record.parent.mkdir(parents=True)
+    brought = {"flashinfer-python": "0.3.1", "apache-tvm-ffi": "0.1.0"}
+    record.write_text(json.dumps({"method": "pypi", "version": "0.3.1", "packages": brought}))
+    for level in ("documents", "server"):
+        found = made(tmp_path, trees["with"], baseline=trees["without"]).run(level)
+        assert found["status"] == "not_run"
+        assert found["reason"].startswith(
+            "expected a baseline and a candidate that differ by FlashInfer and what it brought alone, found vllm "
+            "0.10.1 in the baseline and 0.11.0 in the candidate; xformers 0.0.32 in the baseline and none in the "
+            "candidate; any figure"
+        )
+    assert "NVIDIA GPU" in made(tmp_path, trees["with"], baseline=trees["without"]).run("kernels")["reason"]
 
 
 def fake_documents(monkeypatch: pytest.MonkeyPatch, *lines: object) -> None:
