@@ -114,6 +114,13 @@ def _misses(name: str, level: dict, min_speedup: float, max_slowdown: float) -> 
             f"benchmark_repeats to at least {paired.LEAST_PAIRS}, and raise benchmark_timeout where it cut them short"
         )
         return
+    for entry in entries:
+        unread = entry.get("failed_pages") or {}
+        if unread.get("candidate", 0) > unread.get("baseline", 0):
+            yield (
+                f"expected FlashInfer to leave no more pages unread than the baseline, found {unread['candidate']} "
+                f"against {unread['baseline']} for {entry['name']}: its speed is that of the others; measure again"
+            )
     # Together the intervals hold with 95 %, and so does the mean of their ends for the mean of the true ratios.
     speedup, low = (math.exp(statistics.fmean(math.log(entry[key]) for entry in entries)) for key in ("speedup", "low"))
     if min_speedup > 0 and level.get("note"):

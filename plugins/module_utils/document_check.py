@@ -71,7 +71,7 @@ def model_options(server: str, model: str) -> list[str]:
     return [*argv, "--model", model] if model else argv
 
 
-def _letters(text: str) -> str:
+def letters(text: str) -> str:
     """Letters and digits only: a vision model is free to break lines and to set dashes as it likes."""
     return re.sub(r"[^a-z0-9]", "", text.lower())
 
@@ -99,7 +99,7 @@ def judge(workspace: str, phrase: str) -> Outcome:
         return Outcome("the pipeline's text is empty", seen)
     if seen["fallback_pages"] != 0:
         return Outcome(f"{seen['fallback_pages']} of {seen['pages']} pages were not read by the model", seen)
-    if _letters(phrase) not in _letters(text):
+    if letters(phrase) not in letters(text):
         return Outcome(f"the text does not hold the document's own words {phrase!r}", seen)
     return Outcome(None, seen)
 

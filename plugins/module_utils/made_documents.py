@@ -78,13 +78,17 @@ def _scanned(lines: list[str]) -> tuple[bytes, int, int]:
             return file.read(), 850, 1100
 
 
+def words(documents: int, pages: int) -> list[list[list[str]]]:
+    """What stands on the pages of the PDFs of any kind: lines by page by document."""
+    return [[_lines(document, page) for page in range(pages)] for document in range(documents)]
+
+
 def make(folder: str, kind: str, documents: int, pages: int) -> list[str]:
     """Write the PDFs of one kind into `folder`; returns their paths."""
     paths = []
-    for document in range(documents):
+    for document, contents in enumerate(words(documents, pages)):
         made: list = []
-        for page in range(pages):
-            lines = _lines(document, page)
+        for page, lines in enumerate(contents):
             scanned = kind == "scanned" or (kind == "mixed" and page % 2 == 1)
             made.append(_scanned(lines) if scanned else lines)
         paths.append(os.path.join(folder, f"{kind}-{document}.pdf"))

@@ -23,6 +23,7 @@ import statistics
 LEAST_PAIRS = 5
 
 FASTER, SLOWER, EQUAL, TOO_FEW = "faster", "slower", "no difference found", "too few pairs"
+UNFAIR = "not comparable"  # the side that would be the faster left more of the work undone
 
 
 def _incomplete_beta(a: float, b: float, x: float) -> float:
@@ -136,4 +137,8 @@ def sentence(entry: dict) -> str:
     if entry["low"] is None:
         return f"{entry['name']}: {entry['verdict']} ({entry['pairs']})"
     change, low, high = (100 * (entry[name] - 1) for name in ("speedup", "low", "high"))
-    return f"{entry['name']}: {entry['verdict']}, {change:+.1f} % ({low:+.1f} to {high:+.1f} %, {entry['pairs']} pairs)"
+    told = f"{entry['name']}: {entry['verdict']}, {change:+.1f} % ({low:+.1f} to {high:+.1f} %, {entry['pairs']} pairs)"
+    unread = entry.get("failed_pages") or {}
+    if any(unread.values()):
+        told += f"; pages not read: {', '.join(f'{side} {pages}' for side, pages in unread.items())}"
+    return told

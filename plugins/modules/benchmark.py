@@ -119,6 +119,9 @@ levels:
       C(generation_config.json) may.
     - A comparison has a C(status) of its own, and where that is V(failed) a C(reason). Else it has both sides'
       C(median) and C(spread), the C(speedup) with its interval from C(low) to C(high), and a C(verdict).
+    - A comparison of documents has as C(failed_pages) how many each side's model did not read. Such a run is in no
+      pair, and the side with more of them is never called the faster, but C(not comparable). The comparison failed
+      where the two sides' output tokens a page differ beyond noise, or a made document's words are not there.
   returned: always
   type: dict
 gate:
@@ -229,6 +232,7 @@ class Benchmark:
         model = options["model"]
         if options["server"] and not model:
             model = next(iter(document_check.models(options["server"])), "")
+        words: document_level.Words = {}
         if options["pdfs"]:
             sets = {"your PDFs": options["pdfs"]}
         else:
@@ -236,8 +240,11 @@ class Benchmark:
                 kind: made_documents.make(self.folder, kind, options["documents"], options["pages"])
                 for kind in made_documents.KINDS
             }
-        measured, used = document_level.measure(self.sides, sets, {**options, "model": model})
-        entries = paired.compare_family(measured)
+            if not options["stand_in"]:  # which reads nothing
+                told = made_documents.words(options["documents"], options["pages"])
+                words = {path: pages for paths in sets.values() for path, pages in zip(paths, told)}
+        measured, used = document_level.measure(self.sides, sets, {**options, "model": model}, words)
+        entries = document_level.fair(paired.compare_family(measured))
         return {
             "status": "measured",
             "reason": "",

@@ -13,7 +13,7 @@ from ocrfleet.text import one_line
 
 # The level nearest to the operator's work first.
 ORDER = ("documents", "server", "kernels")
-VERDICTS = ("faster", "slower", "no difference found", "too few pairs")
+VERDICTS = ("faster", "slower", "no difference found", "too few pairs", "not comparable")
 
 
 def sentence(evidence: dict[str, Any]) -> str:

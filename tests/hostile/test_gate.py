@@ -19,6 +19,7 @@ OLMOCR = REPOSITORY / "tests/unit/fixtures/gpu/fake_olmocr/olmocr"
 MEASURED = {
     "benchmark_levels": ["documents"],
     "benchmark_server": "http://127.0.0.1:1/v1",  # nobody listens: the stand-in asks none
+    "benchmark_stand_in": "a fake OlmOCR",
     "benchmark_model": "stand-in",
     "benchmark_documents": 1,
     "benchmark_workers": [1],
@@ -26,7 +27,7 @@ MEASURED = {
 }
 GATE = {"flashinfer_min_speedup": 1.05}
 NEWER = "0.3.2"
-SAID = "found them sent to http://127.0.0.1:1/v1, whose speed says nothing of this FlashInfer"
+SAID = "found them sent to a fake OlmOCR, whose speed says nothing of this FlashInfer"
 
 
 @pytest.fixture(scope="module")

@@ -51,6 +51,12 @@ FEW = {"name": "scanned, 1 worker", "status": "measured", "pairs": 2, "speedup":
         ({"documents": level(entry(0.94, 1.1))}, 0, 0.05, ["certainly 5.0% or less, found that 4 workers .* by 6.0%"]),
         ({"documents": level(entry(0.8, 0.9), entry(0.7, 1.6, "b"))}, 0, 0.05, ["4 workers .* by 20.0%", "b .* by 30"]),
         ({"documents": level(entry(0.8, 1.5))}, 1.05, 0.05, ["mean speed-up", "slow-down"]),
+        # Pages that are not read are no speed.
+        (
+            {"documents": level({**entry(1.2, 1.3), "failed_pages": {"baseline": 1, "candidate": 2}})},
+            *(1.05, 1, ["more pages unread than the baseline, found 2 against 1 for 4 workers"]),
+        ),
+        ({"documents": level({**entry(1.2, 1.3), "failed_pages": {"baseline": 1, "candidate": 1}})}, 1.05, 1, []),
         # Without an interval there is nothing to judge.
         ({"documents": level(FEW)}, 1.05, 1, ["at least 5 pairs .* found 2 pairs for scanned, 1 worker; set"]),
         ({"documents": level(FEW)}, 0, 0.02, ["at least 5 pairs"]),

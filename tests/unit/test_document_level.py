@@ -141,7 +141,7 @@ def test_the_pipeline_is_asked_for_what_is_measured(documents, workers):
     ((argv, variables),) = stage.ran
     assert argv == [
         *[stage.python, "-m", "olmocr.pipeline", "workspace", "--markdown", "--workers", str(workers)],
-        *["--pages_per_group", "1", "--max_page_retries", "3", "--server", "http://h/v1", "--model", "m"],
+        *["--pages_per_group", "1", "--max_page_error_rate", "1", "--server", "http://h/v1", "--model", "m"],
         *["--pdfs", "pdfs/1-digital-0.pdf", "pdfs/2-digital-1.pdf"],
     ]
     assert variables["TZ"] == "UTC"
@@ -257,3 +257,69 @@ def test_made_documents_are_what_they_are_called(tmp_path, kind, words):
     said = subprocess.run(["pdftotext", path, "-"], capture_output=True, text=True, check=True).stdout
     assert len([page for page in said.split("\f") if page.strip()]) == words
     assert said.count("\f") == 2
+
+
+def judged(documents, candidate, repeats=6, **options):
+    sides = {"baseline": (STAGE, env("ok", "0.4")), "candidate": (STAGE, candidate)}
+    options = {**OPTIONS, "workers": [1], "repeats": repeats, **options}
+    found = document_level.measure(sides, {"mine": documents}, options)[0]
+    (entry,) = document_level.fair(paired.compare_family(found))
+    return entry
+
+
+def test_a_page_that_is_not_read_costs_its_pair_alone(documents, tmp_path):
+    """It had cost all pairs of its documents and workers."""
+    seen = {**env("sometimes", "0.4"), "FAKE_SEEN": str(tmp_path / "seen")}
+    sides = {"baseline": (STAGE, env("ok", "0.4")), "candidate": (STAGE, seen)}
+    entry = document_level._entry(sides, "mine", documents, 1, {**OPTIONS, "repeats": 6}, {})
+    assert len(entry["pairs"]) == 5
+    assert entry["failed_pages"] == {"baseline": 0, "candidate": 2}
+
+
+def test_a_side_that_leaves_more_pages_unread_is_never_the_faster(documents):
+    entries = [
+        {"name": "a", "verdict": verdict, "failed_pages": {"baseline": 1, "candidate": failed}}
+        for verdict, failed in (("faster", 2), ("faster", 1), ("faster", 0), ("slower", 0), ("slower", 2))
+    ]
+    assert [entry["verdict"] for entry in document_level.fair(entries)] == [
+        *("not comparable", "faster", "faster", "not comparable", "slower")
+    ]
+
+
+@pytest.mark.parametrize("tokens", ["2", "95", "110"])
+def test_a_side_that_writes_more_or_less_does_other_work(documents, tokens):
+    """2 tokens a page where there were 100 was faster, and met each gate."""
+    entry = judged(documents, {**env("ok", "0.05"), "FAKE_TOKENS": tokens})
+    assert "verdict" not in entry
+    assert entry["reason"].startswith(f"expected either side to write as much, found {50:.1f} output tokens a page")
+
+
+@pytest.mark.parametrize(
+    ("lengths", "same"),
+    [
+        ([[100, 99]] * 5, True),  # what other kernels round, always in the same way
+        ([[100, 97]] * 5, False),
+        ([[100, 90], [100, 105], [100, 110], [100, 92], [100, 99]], True),
+        ([[100, 80], [100, 105], [100, 60], [100, 92], [100, 99]], False),
+        ([[100, 95]] * 3, True),  # too few to tell noise by
+        ([[100, 2]] * 3, False),
+    ],
+)
+def test_how_much_the_lengths_may_differ(lengths, same):
+    assert (document_level.other_work(lengths) == "") == same
+
+
+def test_made_documents_are_held_against_their_words(documents, tmp_path):
+    """Rubbish of the right length was as good as what stands on the pages."""
+    text = tmp_path / "text"
+    words = dict(zip(documents, made_documents.words(2, 2)))
+    right = "\n".join(line.upper() for pages in words.values() for page in pages for line in page)
+    for said, problem in ((right, ""), (right[: len(right) // 3], "1 of 2 pages"), ("rubbish " * 500, "2 of 2 pages")):
+        text.write_text(said)
+        entry = judged(documents, {**env("ok", "0.4"), "FAKE_TEXT": str(text)}, repeats=1)
+        assert "reason" not in entry, "of others' PDFs the words are not known"
+        sides = {side: (STAGE, {**env(), "FAKE_TEXT": str(text)}) for side in ("baseline", "candidate")}
+        options = {**OPTIONS, "workers": [1], "repeats": 1}
+        (entry,), _about = document_level.measure(sides, {"made": documents}, options, words)
+        assert (entry["pairs"] == []) == bool(problem)
+        assert problem in entry.get("reason", "") and ("do not hold" in entry.get("reason", "")) == bool(problem)
