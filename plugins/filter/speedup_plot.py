@@ -14,7 +14,8 @@ short_description: Draw the speed-ups of one benchmark level as inline SVG
 version_added: 0.1.0
 author: The ocrfleet.gpu_stack contributors (@ocrfleet)
 description:
-  - Each comparison as a point with its interval. Empty where nothing was measured, or where matplotlib is missing.
+  - Each comparison as a point with its interval. Empty where nothing was measured.
+  - Where matplotlib is missing on the control node, a paragraph that says so.
 positional: _input
 options:
   _input:
@@ -34,15 +35,18 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The SVG element.
+  description: The SVG element, or a paragraph of HTML.
   type: str
 """
 
 
-def speedup_plot(comparisons: list[dict]) -> str:
-    """The speed-ups of one level with their intervals as inline SVG; empty where nothing was measured or drawn.
+MISSING = '<p class="quiet">No plot: matplotlib is not installed on the control node.</p>'
 
-    The same figures give the same bytes. Where matplotlib is missing the page's table has to do.
+
+def speedup_plot(comparisons: list[dict]) -> str:
+    """The speed-ups of one level with their intervals as inline SVG; empty where nothing was measured.
+
+    The same figures give the same bytes. Where matplotlib is missing a sentence says so, beside the page's table.
     """
     entries = [entry for entry in comparisons if entry.get("speedup")]
     if not entries:
@@ -50,7 +54,7 @@ def speedup_plot(comparisons: list[dict]) -> str:
     try:
         import matplotlib
     except ImportError:
-        return ""
+        return MISSING
     matplotlib.use("svg")
     from matplotlib.figure import Figure
 

@@ -20,6 +20,7 @@ import jsonschema
 import pytest
 from ansible_collections.ocrfleet.gpu_stack.plugins.filter.evidence import evidence
 from ansible_collections.ocrfleet.gpu_stack.plugins.filter.junit import junit
+from ansible_collections.ocrfleet.gpu_stack.plugins.filter.speedup_plot import speedup_plot
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import report_folder
 
 ROOT = Path(__file__).parents[2]
@@ -283,6 +284,15 @@ def test_the_evidence_has_the_form_of_its_schema() -> None:
     silent = [{**EVIDENCE["checks"][1], "reason": ""}]
     with pytest.raises(jsonschema.ValidationError, match="non-empty|too short"):
         jsonschema.validate({**EVIDENCE, "checks": silent}, SCHEMA)
+
+
+def test_a_plot_that_cannot_be_drawn_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It vanished without a word."""
+    comparisons = EVIDENCE["benchmark"]["documents"]["comparisons"]
+    assert speedup_plot(comparisons).startswith("<svg")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert "matplotlib is not installed on the control node" in speedup_plot(comparisons)
+    assert speedup_plot([]) == ""
 
 
 def test_junit_tells_failures_and_what_was_not_run(written: tuple[Path, str]) -> None:
