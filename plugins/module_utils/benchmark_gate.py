@@ -23,7 +23,10 @@ NARROW = "a higher benchmark_repeats narrows the interval"
 
 
 def is_set(min_speedup: float, max_slowdown: float) -> bool:
-    """0 asks for no speed-up, 1 allows any slow-down."""
+    """0 asks for no speed-up, 1 allows any slow-down. Raises ValueError for what is no number, which all would meet."""
+    for name, bound in (("min_speedup", min_speedup), ("max_slowdown", max_slowdown)):
+        if math.isnan(bound):
+            raise ValueError(f"{name}: expected a number, found {bound}")
     return min_speedup > 0 or max_slowdown < 1
 
 

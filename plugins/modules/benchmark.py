@@ -16,7 +16,7 @@ description:
   - A level is measured only where the candidate has FlashInfer and the baseline has none, and no other package differs
     but those that FlashInfer brought. C(kernels) needs no baseline.
   - A verdict is C(faster) or C(slower) only where its interval leaves out "equal". The chance that any verdict of a
-    level is false is at most 5 %. C(no difference found) is a verdict.
+    level is false is at most 5 %, where the pairs are independent of each other. C(no difference found) is a verdict.
 options:
   environment:
     description: The environment's path.
@@ -342,6 +342,11 @@ def main() -> None:
         module.fail_json(msg=f"expected PDF files, found none at {', '.join(absent)}")
     if options["repeats"] < 1 or not options["workers"] or min(options["workers"]) < 1:
         module.fail_json(msg="expected repeats and workers of at least 1")
+    asked = {name: options[name] for name in ("min_speedup", "max_slowdown")}
+    try:
+        benchmark_gate.is_set(**asked)
+    except ValueError as error:
+        module.fail_json(msg=str(error))
     folder = tempfile.mkdtemp(prefix="benchmark", dir=module.tmpdir)
     try:
         if module.check_mode:
@@ -352,7 +357,6 @@ def main() -> None:
             measured = {level: benchmark.run(level) for level in options["levels"]}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    asked = {name: options[name] for name in ("min_speedup", "max_slowdown")}
     problems = [] if module.check_mode else benchmark_gate.problems(measured, **asked)
     module.exit_json(
         changed=False,

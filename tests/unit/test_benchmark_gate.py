@@ -124,6 +124,15 @@ def test_a_gate_is_set_by_either(min_speedup, max_slowdown, expected):
     assert benchmark_gate.is_set(min_speedup, max_slowdown) is expected
 
 
+@pytest.mark.parametrize("bounds", [(float("nan"), 1), (0, float("nan"))])
+def test_a_bound_that_is_no_number_is_refused(bounds):
+    """It was no gate, or one that everything meets."""
+    with pytest.raises(ValueError, match="expected a number"):
+        benchmark_gate.is_set(*bounds)
+    with pytest.raises(ValueError, match="expected a number"):
+        benchmark_gate.judged({"documents": FAST}, *bounds)
+
+
 def test_what_was_not_run_beside_what_was_does_not_count():
     waiting = {"name": "mixed", "status": "not_run", "reason": "no time", "low": None}
     assert benchmark_gate.problems({"documents": level(entry(1.2, 1.4), waiting)}, 1.1, 0.1) == []
