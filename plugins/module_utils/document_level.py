@@ -86,7 +86,7 @@ def named_copies(documents: list[str]) -> dict[str, str]:
     return {f"{number}-{os.path.basename(document)}": document for number, document in enumerate(documents, 1)}
 
 
-def _pages(document: str) -> int:
+def page_count(document: str) -> int:
     """How many pages a PDF has."""
     said = subprocess.run(["pdfinfo", document], check=True, timeout=60, capture_output=True, text=True).stdout
     return int(re.findall(r"^Pages:\s+(\d+)$", said, re.MULTILINE)[-1])
@@ -111,7 +111,7 @@ def judged(workspace: str, copies: dict[str, str], words: Words) -> dict:
     if lost:
         raise PagesUnread(
             f"{len(lost)} of {len(copies)} documents gave no text at all: {', '.join(lost[:3])}",
-            totals["failed"] + sum(map(_pages, lost)),
+            totals["failed"] + sum(map(page_count, lost)),
         )
     if totals["failed"]:
         raise PagesUnread(f"{totals['failed']} of {totals['pages']} pages were not read by the model", totals["failed"])

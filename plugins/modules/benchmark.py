@@ -119,6 +119,8 @@ levels:
       C(generation_config.json) may.
     - A comparison has a C(status) of its own, and where that is V(failed) a C(reason). Else it has both sides'
       C(median) and C(spread), the C(speedup) with its interval from C(low) to C(high), and a C(verdict).
+    - C(documents) tells under C(read) how many C(documents) and C(pages) each set had, for which numbers of C(workers),
+      and how many C(repeats) were asked for.
     - A comparison of documents has as C(failed_pages) how many each side's model did not read. Such a run is in no
       pair, and the side with more of them is never called the faster, but C(not comparable). The comparison failed
       where the two sides' output tokens a page differ beyond noise, or a made document's words are not there.
@@ -252,6 +254,12 @@ class Benchmark:
             "scaling": document_level.scaling(entries),
             "stand_in": options["stand_in"],
             "server": options["server"],
+            "read": {
+                "documents": {name: len(paths) for name, paths in sets.items()},
+                "pages": {name: sum(map(document_level.page_count, paths)) for name, paths in sets.items()},
+                "workers": options["workers"],
+                "repeats": options["repeats"],
+            },
             **used,
         }
 

@@ -55,6 +55,11 @@ def _facts(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"check: {check['title']}", one_line(f"{check['status']} {check.get('reason') or ''}", 500)
     for level, measured in (evidence.get("benchmark") or {}).items():
         yield f"benchmark: {level}", one_line(f"{measured.get('status')} {measured.get('reason') or ''}", 500)
+        # The date of a run is that of its installation, and what is measured anew later stands under the same one.
+        yield f"benchmark: {level}, measured", one_line(measured.get("finished") or "", 500)
+        read = measured.get("read")
+        for name, value in read.items() if isinstance(read, dict) else ():
+            yield f"benchmark: {level}, {name}", one_line(value, 500)
         if _served(measured):
             yield f"benchmark: {level}, read by", _served(measured)
 

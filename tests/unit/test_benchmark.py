@@ -156,6 +156,8 @@ def test_a_level_says_when_and_on_what_it_was_measured(tmp_path, trees, monkeypa
     monkeypatch.setattr(document_level, "run", lambda *_arguments, **_options: rate)
     found = made(tmp_path, trees["with"], baseline=trees["without"]).run("documents")
     assert (found["status"], found["server"]) == ("measured", SERVER)
+    assert set(found["read"]["documents"].values()) == {made(tmp_path, trees["with"]).options["documents"]}
+    assert min(found["read"]["pages"].values()) >= 1
     assert {entry["status"] for entry in found["comparisons"]} == {"measured"}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found["finished"])
     assert found["fingerprint"] == made(tmp_path, trees["with"]).run("server")["fingerprint"]

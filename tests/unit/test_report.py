@@ -208,6 +208,15 @@ def test_the_hopes_stand_beside_a_level_of_another_kind_too(tmp_path: Path) -> N
         assert text in markdown
 
 
+def test_what_was_read_is_told_with_its_figures(tmp_path: Path) -> None:
+    read = {"documents": {"your PDFs": 3}, "pages": {"your PDFs": 41}, "workers": [1, 2], "repeats": 5}
+    level = {**EVIDENCE["benchmark"]["documents"], "finished": "2026-11-26T11:00:00Z", "read": read}
+    report(tmp_path, {**EVIDENCE, "benchmark": {"documents": level}})
+    told = "Measured 2026-11-26T11:00:00Z. Read: your PDFs, 3 documents with 41 pages; 5 repeats with 1, 2 workers."
+    assert told in Page((tmp_path / "host/reports/report.html").read_text(encoding="utf-8")).text
+    assert told in (tmp_path / "host/reports/report.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(("server", "told"), [("http://ocr:8000/v1", True), ("", False)])
 def test_that_a_server_read_the_documents_is_told(tmp_path: Path, server: str, told: bool) -> None:
     """With no stand-in named the pages read as if FlashInfer had been measured."""

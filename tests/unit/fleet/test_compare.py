@@ -130,6 +130,22 @@ def test_a_level_that_failed_is_a_difference(tmp_path: Path, capsys: pytest.Capt
     ]
 
 
+def test_two_measurements_under_one_installation_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def level(finished: str, pages: int) -> dict[str, Any]:
+        read = {"documents": {"your PDFs": 1}, "pages": {"your PDFs": pages}, "workers": [1], "repeats": 5}
+        return {"documents": {"status": "measured", "finished": finished, "read": read}}
+
+    first = run(tmp_path / "a", benchmark=level("2026-11-25T11:00:00Z", 1))
+    second = run(tmp_path / "b", benchmark=level("2026-11-26T11:00:00Z", 8))
+    told = {row["what"]: (row["first"], row["second"]) for row in compared(capsys, first, second)["differences"]}
+    assert told == {
+        "benchmark: documents, measured": ("2026-11-25T11:00:00Z", "2026-11-26T11:00:00Z"),
+        "benchmark: documents, pages": ("{'your PDFs': 1}", "{'your PDFs': 8}"),
+    }
+
+
 def test_what_only_one_run_measured_is_told_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
