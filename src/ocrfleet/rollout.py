@@ -142,8 +142,7 @@ class Driver:
         for host in self.state.hosts(states=["running"]):
             found = evidence.read(self.ansible.reports(host.run), host.name)
             if evidence.is_proof(found):
-                # In a first run `began` was written before `first`.
-                first = host.first if (host.first or 0) < (host.began or 0) else None
+                first = host.first if host.first_run != host.run else None
                 ended.append((host.name, self._answered(first, believed(found, host.began or 0))))
             elif found and not evidence.earlier(found, host.began or 0):
                 ended.append((host.name, Outcome("failed", plain(found.get("failure", "failed")), found)))

@@ -21,7 +21,7 @@ from ocrfleet.gate import CONVERTED
 from ocrfleet.planning import Fleet, Wave
 from ocrfleet.policy import Policy
 
-FORMAT = 2
+FORMAT = 3
 
 # Of a rollout: planned, running, soaking, waiting (approval), paused, stopped (a gate), aborted, finished.
 OVER = ("aborted", "finished", "rolled back")
@@ -39,7 +39,8 @@ CREATE TABLE wave (
 );
 CREATE TABLE host (
     position INTEGER PRIMARY KEY, name TEXT UNIQUE, wave INTEGER, groups TEXT, state TEXT, message TEXT, run TEXT,
-    drained INTEGER DEFAULT 0, first REAL, began REAL, ended REAL, baseline TEXT, figures TEXT, evidence TEXT
+    drained INTEGER DEFAULT 0, first REAL, first_run TEXT, began REAL, ended REAL, baseline TEXT, figures TEXT,
+    evidence TEXT
 );
 CREATE INDEX host_wave ON host (wave);
 CREATE INDEX host_state ON host (state);
@@ -53,7 +54,7 @@ class Host:
     """One row of the table of hosts.
 
     `first` is when this rollout first handed the host to a playbook; None where it did not, or where all that came of
-    it is a host as it was before.
+    it is a host as it was before. `first_run` is that run: the clock here may be set back between two runs.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Host:
     run: str
     drained: bool
     first: float | None
+    first_run: str
     began: float | None
     ended: float | None
     baseline: str
@@ -111,8 +113,9 @@ class State:
                 [(wave.number, wave.cohort, wave.canary) for wave in waves],
             )
             db.executemany(
-                "INSERT INTO host (position, name, wave, groups, state, message, run, baseline, figures, evidence)"
-                " VALUES (?, ?, ?, ?, 'pending', '', '', '', '', '')",
+                "INSERT INTO host"
+                " (position, name, wave, groups, state, message, run, first_run, baseline, figures, evidence)"
+                " VALUES (?, ?, ?, ?, 'pending', '', '', '', '', '', '')",
                 [
                     (position[host], host, wave.number, json.dumps(fleet.groups.get(host, [])))
                     for wave in waves
@@ -188,7 +191,7 @@ class State:
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     def _hosts(self, where: str, *values: Any) -> list[Host]:
-        names = "name, wave, state, message, run, drained, first, began, ended, baseline, figures"
+        names = "name, wave, state, message, run, drained, first, first_run, began, ended, baseline, figures"
         query = f"SELECT {names} FROM host WHERE {where} ORDER BY position"  # noqa: S608 - ours, values are bound
         return [Host(*row) for row in self.db.execute(query, values)]
 
@@ -291,7 +294,9 @@ class State:
         now = time.time()
         with self._transaction() as db:
             db.executemany(
-                "UPDATE host SET first = coalesce(first, ?), evidence = '', figures = '' WHERE name = ?",
+                "UPDATE host SET first = coalesce(first, ?),"
+                " first_run = CASE WHEN first IS NULL THEN run ELSE first_run END,"
+                " evidence = '', figures = '' WHERE name = ?",
                 [(now, name) for name in names],
             )
 
@@ -303,11 +308,11 @@ class State:
                 # The first change that this rollout made decides where a roll-back leads.
                 baseline = evidence.baseline(found) if state == "converted" else ""
                 as_it_was = state == "failed" and (evidence.is_untouched(found) or evidence.is_restored(found))
-                # An earlier run that handed it over first, before this one began, may have changed it all the same.
+                # An earlier run that handed it over first may have changed it all the same.
                 db.execute(
                     "UPDATE host SET state = ?, message = ?, ended = ?, figures = ?, evidence = ?,"
                     " baseline = CASE WHEN baseline = '' THEN ? ELSE baseline END,"
-                    " first = CASE WHEN ? AND first >= began THEN NULL ELSE first END WHERE name = ?",
+                    " first = CASE WHEN ? AND first_run = run THEN NULL ELSE first END WHERE name = ?",
                     (state, message, now, figures, json.dumps(found) if found else "", baseline, as_it_was, name),
                 )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -536,6 +537,15 @@ def test_a_refused_run_says_nothing_of_what_an_earlier_one_has_changed(
     fake.answers["h1"], fake.tells["h1"] = "converted", {}
     assert drive(state) == errors.DONE
     assert [(host.state, host.drained, host.baseline) for host in state.hosts()] == [("converted", False, "base-h1")]
+
+
+def test_a_clock_that_is_set_back_forgets_no_earlier_run(make, drive, fake, tmp_path, monkeypatch) -> None:
+    state = make(1, hooks=hooks(tmp_path))
+    for now, fake.answers["h1"], fake.tells["h1"] in [(2e9, "unknown", {}), (1e9, *IDLE)]:
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        assert drive(state) == errors.STOPPED
+    assert [host.name for host in state.to_put_back()] == ["h1"]
+    assert [host.drained for host in state.hosts()] == [True]
 
 
 @pytest.mark.parametrize("told", [["PyTorch"], ["return to a kept baseline"]])
