@@ -230,10 +230,9 @@ def stream(command: list[str], private: Path, job: Job, env: dict[str, str], on_
             except Exception as error:  # a stream that was cut off is no archive, or no base64
                 problem = f"{type(error).__name__}: {error}"
             if problem:
+                # What it says of its end comes before what it says of a reader that went away.
                 with suppress(subprocess.TimeoutExpired):
-                    worker.wait(
-                        timeout=2
-                    )  # what it says of its end comes before what it says of a reader that went away
+                    worker.wait(timeout=2)
                 problem = _last_line(said) or problem
             # Nobody listens any more. A worker that is at work goes on to its end, and is waited for.
             _close(worker.stdout)

@@ -328,13 +328,19 @@ pynvml==13.0.1 \\
 """
 
 
-def test_a_list_that_requires_hashes_gets_those_of_the_run_or_is_refused(site):
+def refused_list(site, text, why):
+    """The project's list of requirements with a text that is refused for a reason, and what the project holds then."""
     listed = site.project / "requirements.txt"
-    listed.write_text("torch==2.8.0 \\\n    --hash=sha256:dd\n", encoding="utf-8")
+    listed.write_text(text, encoding="utf-8")
     before = contents(site.project)
     said = " ".join(site.run(rc=2).split())
-    assert "requirements.txt: it requires hashes" in said and "Nothing was written" in said
+    assert f"requirements.txt: {why}" in said and "Nothing was written" in said
     assert contents(site.project) == before
+    return listed, before
+
+
+def test_a_list_that_requires_hashes_gets_those_of_the_run_or_is_refused(site):
+    listed, before = refused_list(site, "torch==2.8.0 \\\n    --hash=sha256:dd\n", "it requires hashes")
     site.evidence.write_text(json.dumps({**EVIDENCE, "lock": LOCK}), encoding="utf-8")
     site.run()
     assert listed.read_text(encoding="utf-8").endswith(f"{LOCK}# END ocrfleet.gpu_stack\n")
@@ -344,12 +350,8 @@ def test_a_list_that_requires_hashes_gets_those_of_the_run_or_is_refused(site):
 
 
 def test_a_list_that_asks_for_another_version_is_refused(site):
-    listed = site.project / "requirements.txt"
-    listed.write_text("torch==2.8.0\nflashinfer-python==0.2.5\n", encoding="utf-8")
-    before = contents(site.project)
-    said = " ".join(site.run(rc=2).split())
-    assert "requirements.txt: line 2 asks for flashinfer-python==0.2.5" in said and "Nothing was written" in said
-    assert contents(site.project) == before
+    why = "line 2 asks for flashinfer-python==0.2.5"
+    refused_list(site, "torch==2.8.0\nflashinfer-python==0.2.5\n", why)
 
 
 INDEX = "https://flashinfer.example/whl/cu128"
