@@ -45,8 +45,12 @@ class LockBusy(Exception):
 
 
 def state_dir(environment: str) -> str:
-    """Where the journal, the lock and the kept trees of an environment lie, unless the operator says otherwise."""
-    parent, name = os.path.split(environment.rstrip("/"))
+    """Where the journal, the lock and the kept trees of an environment lie, unless the operator says otherwise.
+
+    A transaction works where a link leads, so whoever installs by the link has to find the same lock.
+    """
+    named = environment.rstrip("/")
+    parent, name = os.path.split(os.path.realpath(named) if os.path.islink(named) else named)
     return os.path.join(parent, f".{name}.gpu_stack")
 
 

@@ -125,6 +125,11 @@ def locked_versions(lock: str) -> dict[str, str]:
     return {canonical(name): version for name, version in pins}
 
 
+def _marked(lock: str) -> set[str]:
+    """The names of those pins that an environment marker makes a condition of."""
+    return {canonical(name) for name in re.findall(rf"^{PINNED}[^\s;\\]+[ \t]*;", lock, re.MULTILINE)}
+
+
 def make(uv: Uv, request: Request, installed: dict[str, Distribution], damaged: list[Damage]) -> Plan:
     """Resolve `request` against what is installed. Raises Refused, uv.Unsatisfiable or uv.Failed; changes nothing."""
     idle = [name for name in request.protect if name not in ("all", "torch") and not protected(installed, [name])]
@@ -227,6 +232,10 @@ def _exactly(
     changes, found = _locked(uv, request, constraints, kept, pins)
     # It is text of whoever made it, a rollout's canary say, and so are its hashes.
     there = {name for name, version in pins.items() if name in installed and installed[name].version == version}
+    of_others = _marked(request.lock) - there - {change.name for change in changes}
+    if of_others:
+        rows = [{"name": name, "before": None, "after": pins[name]} for name in sorted(of_others)]
+        raise Refused(_marked_text(rows), rows)
     surplus = [Change(name, None, pins[name]) for name in pins.keys() - there - {change.name for change in changes}]
     if surplus:
         surplus.sort(key=lambda change: change.name)
@@ -465,6 +474,14 @@ def _moved_text(moved: list[Change], requirements: list[str], why: str, by: dict
     return (
         f"{text}{f' Why: {why}' if why else ''} Take a release whose needs are met here (fi_version: auto), or leave "
         "what may move out of protect (flashinfer_protect)."
+    )
+
+
+def _marked_text(rows: list[dict]) -> str:
+    listed = ", ".join(f"{row['name']} {row['after']}" for row in rows)
+    return (
+        f"Refused: the lock holds, by environment markers, what is for hosts of another kind: {listed}. Expected a "
+        "lock for this kind alone, all of which is installed; make it without --universal, or take those lines out"
     )
 
 

@@ -346,8 +346,20 @@ def read_lock(path: str | None) -> str:
         return file.read()
 
 
-def apply(uv: Uv, plan: package_plan.Plan, lock: str) -> str:
-    """Install the plan; returns the lock that was installed. Raises uv.Failed when the result is not whole."""
+def transaction_of(environment: str) -> str:
+    """The transaction that an environment is in, or was in last, as it is told."""
+    try:
+        record = journal.read(os.path.join(journal.state_dir(environment), "journal.json")).get("transaction")
+    except (journal.JournalError, OSError) as error:
+        return f"a transaction that cannot be told, {error}"  # the next of this collection's own mends the journal
+    return f"transaction {record.get('id')} ({record.get('state')})" if record else "no transaction"
+
+
+def apply(uv: Uv, plan: package_plan.Plan, lock: str, began: str) -> str:
+    """Install the plan; returns the lock that was installed. Raises uv.Failed when the result is not whole.
+
+    Nothing is installed where the transaction is no longer what it was when the plan was begun.
+    """
     pins = plan.pins
     wanted = package_plan.locked_versions("\n".join(pins))
     if not plan.lock_used or not wanted.items() <= package_plan.locked_versions(lock).items():
@@ -358,6 +370,14 @@ def apply(uv: Uv, plan: package_plan.Plan, lock: str) -> str:
     try:
         # Inherited by uv, the lock keeps the next run waiting should this one be killed and uv live on.
         with journal.work_lock(journal.state_dir(uv.stage.environment)) as descriptors:
+            # Whoever gave this task up, a control node that went away or its time limit, has not ended it: it goes on
+            # here, and by now the environment may be the baseline again.
+            now = transaction_of(uv.stage.environment)
+            if now != began:
+                raise Failed(
+                    f"nothing was installed: this began in {began}, now it is {now.removeprefix('transaction ')}. "
+                    "Expected no other run meanwhile; that one tells what became of the environment"
+                )
             locked = dataclasses.replace(uv, pass_fds=descriptors)
             locked.install(pins, lock, [damage.name for damage in plan.damaged], plan.constraints)
     except journal.LockBusy as busy:
@@ -406,6 +426,7 @@ def main() -> None:
     if not os.access(uv.binary, os.X_OK):
         module.fail_json(reason="no_uv", msg=f"Expected uv at {uv.binary}, found nothing that can be run there.")
     lock = read_lock(params["lock"])
+    began = transaction_of(params["environment"])
     request = package_plan.Request(
         requirements=params["requirements"],
         optional=params["optional"],
@@ -423,7 +444,7 @@ def main() -> None:
             uv, request, distributions.installed(uv.stage.tree), distributions.damaged(uv.stage.tree)
         )
         changed = bool(plan.pins or plan.changes)
-        installed_lock = apply(uv, plan, lock) if changed and not module.check_mode else ""
+        installed_lock = apply(uv, plan, lock, began) if changed and not module.check_mode else ""
     except package_plan.Refused as refusal:
         found = [vars(need) for need in refusal.needs]
         module.fail_json(reason="refused", msg=str(refusal), offending=refusal.offending, needs=found)

@@ -214,6 +214,25 @@ def test_a_lock_that_holds_what_nothing_depends_on_is_refused():
     assert refusal.value.offending == [{"name": "evil", "before": None, "after": "6.6"}]
 
 
+def test_a_lock_for_hosts_of_several_kinds_is_refused_as_such():
+    lock = LOCK + "colorama==0.4.6 ; sys_platform == 'win32' \\\n    --hash=sha256:cc\n"
+    with pytest.raises(package_plan.Refused, match="by environment markers, .*another kind: colorama 0.4.6.*universal"):
+        make(ScriptedUv(ADDED), lock=lock, lock_exact=True)
+
+
+def test_what_a_marker_holds_here_is_installed():
+    lock = LOCK + "colorama==0.4.6 ; sys_platform == 'linux' \\\n    --hash=sha256:cc\n"
+    changes = [*ADDED, Change("colorama", None, "0.4.6")]
+    assert "colorama==0.4.6" in make(ScriptedUv(changes), lock=lock, lock_exact=True).pins
+
+
+def test_what_is_installed_in_another_version_is_surplus_too():
+    """What nothing depends on is not made right by an older one that lies here."""
+    lock = LOCK + "vllm==9.9 --hash=sha256:cc\n"
+    with pytest.raises(package_plan.Refused, match=SURPLUS.format("vllm 9.9")):
+        make(ScriptedUv(ADDED), lock=lock, lock_exact=True)
+
+
 def test_a_lock_may_hold_what_is_optional_and_what_is_there():
     lock = LOCK + "flashinfer-cubin==0.3.1 --hash=sha256:cc\n"
     uv = ScriptedUv([*ADDED, Change("flashinfer-cubin", None, "0.3.1")])
