@@ -63,6 +63,7 @@ class LightHosts:
     def __post_init__(self) -> None:
         self.wheels = self.folder / "stack"
         self.wheels.mkdir(parents=True)
+        (self.folder / "exports").mkdir()
         for row in light_stack.WHEELS[:3]:
             self.wheel(self.wheels, *row)
 
@@ -155,6 +156,8 @@ packages = ["flashinfer"]
             "report_dir": str(self.folder / "reports"),
             "flashinfer_jit_cache_index": "",
             "flashinfer_wheelhouse": str(self.folder / "wheelhouse"),
+            # Not into the home of whoever runs the tests.
+            "flashinfer_export_dir": str(self.folder / "exports"),
         }
         hosts = {
             name: {"report_host_dir": str(self.folder / "on-the-host" / name), **settings}
