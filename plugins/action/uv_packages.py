@@ -81,7 +81,10 @@ class ActionModule(ActionBase):
     def _bring(self, lock: str, folder: str) -> str:
         path = os.path.expanduser(lock)
         if not os.path.isfile(path):
-            raise AnsibleActionFail(f"expected a lock on the control node at {lock}, found none; correct the path")
+            raise AnsibleActionFail(
+                f"expected a lock on the control node at {lock}, found none; correct the path",
+                result={"reason": "no_lock"},
+            )
         remote = self._connection._shell.join_path(folder, "lock.txt")
         self._transfer_file(path, remote)
         self._fixup_perms2((folder, remote))

@@ -43,6 +43,9 @@ _value:
   type: dict
 """
 
+# Why uv_packages and its action end before anything is installed.
+NOT_BEGUN = ("refused", "unsatisfiable", "not_planned", "no_environment", "no_namespace", "no_uv", "no_lock")
+
 # The checks whose `seen.version` is worth a line of its own.
 VERSIONED = ("torch", "vllm", "olmocr", "flashinfer")
 
@@ -165,11 +168,16 @@ def _outside(results: dict) -> list[str]:
         "return to a kept baseline": results.get("returned"),
         "what was begun, and undone": {} if _own(results) or "begun" not in results else results.get("restored"),
     }
-    changed = [] if results.get("check_mode") else [name for name, step in steps.items() if (step or {}).get("changed")]
+    begun = [name for name, step in steps.items() if _may_have_changed(step or {})]
+    changed = [] if results.get("check_mode") else begun
     before, now = (results.get(name, {}).get("files_fingerprint") for name in ("version", "now_installed"))
     if before and now and before != now and not changed and not _transaction(results):
         changed.append("files, by something else")
     return changed
+
+
+def _may_have_changed(step: dict) -> bool:
+    return bool(step.get("changed") or (step.get("failed") and step.get("reason") not in NOT_BEGUN))
 
 
 def _environment(machine: dict, checked_as: str) -> dict:

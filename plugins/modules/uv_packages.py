@@ -254,7 +254,9 @@ shielded:
   returned: when the request could be resolved
   type: bool
 reason:
-  description: Why the module failed, in one word.
+  description:
+    - Why the module failed. With V(refused), V(unsatisfiable), V(not_planned), V(no_environment), V(no_namespace) and
+      V(no_uv) nothing was begun; with V(failed) the environment may be changed.
   returned: failure
   type: str
   sample: refused
@@ -443,8 +445,6 @@ def main() -> None:
         plan = package_plan.make(
             uv, request, distributions.installed(uv.stage.tree), distributions.damaged(uv.stage.tree)
         )
-        changed = bool(plan.pins or plan.changes)
-        installed_lock = apply(uv, plan, lock, began) if changed and not module.check_mode else ""
     except package_plan.Refused as refusal:
         found = [vars(need) for need in refusal.needs]
         module.fail_json(reason="refused", msg=str(refusal), offending=refusal.offending, needs=found)
@@ -456,6 +456,11 @@ def main() -> None:
             "stack_find_links).",
         )
     except (Failed, needs.Unreadable) as failure:
+        module.fail_json(reason="not_planned", msg=str(failure))
+    changed = bool(plan.pins or plan.changes)
+    try:
+        installed_lock = apply(uv, plan, lock, began) if changed and not module.check_mode else ""
+    except (Failed, Unsatisfiable) as failure:
         module.fail_json(reason="failed", msg=str(failure))
     module.exit_json(
         changed=changed,

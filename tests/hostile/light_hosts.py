@@ -103,6 +103,12 @@ packages = ["flashinfer"]
         self.before[name] = oracle.tree(str(tree))
         return tree
 
+    def remove(self, name: str, package: str) -> None:
+        """Take a package out of a host, which is as it was before without it."""
+        tree = self.environment(name)
+        self.call("uv", "pip", "uninstall", "--quiet", "--python", str(tree / "bin/python"), package)
+        self.before[name] = oracle.tree(str(tree))
+
     def environment(self, name: str) -> Path:
         return self.folder / "environments" / name
 

@@ -214,6 +214,9 @@ def test_what_was_measured_before_stays_with_the_packages_that_it_was_measured_o
         ({}, []),
         ({"steps": {"PyTorch": {"changed": False}, "OlmOCR": {}, "FlashInfer": {"changed": True}}}, []),
         ({"steps": {"PyTorch": {"changed": True}, "OlmOCR": {"changed": True}}}, ["PyTorch", "OlmOCR"]),
+        ({"steps": {"PyTorch": {"failed": True, "reason": "refused"}}}, []),
+        ({"steps": {"PyTorch": {"failed": True, "reason": "failed"}}}, ["PyTorch"]),
+        ({"steps": {"OlmOCR": {"failed": True}}}, ["OlmOCR"]),  # it was given up, and may go on there
         ({"earlier": {"changed": True}}, ["what an earlier run left"]),
         ({"returned": {"changed": True}}, ["return to a kept baseline"]),
         ({"version": {"files_fingerprint": "a"}, "now_installed": {"files_fingerprint": "a"}}, []),
