@@ -157,6 +157,14 @@ def read(path: str) -> dict[str, Any]:
         return {}
 
 
+def last(environment: str) -> dict[str, Any]:
+    """The transaction an environment is in, or was in last: {} where there was none, a `problem` where unknown."""
+    try:
+        return read(os.path.join(state_dir(environment), "journal.json")).get("transaction") or {}
+    except (JournalError, OSError) as error:
+        return {"state": "unreadable", "problem": str(error)}
+
+
 # --- the lock ---------------------------------------------------------------------------------------------------------
 
 

@@ -110,6 +110,14 @@ versions_fingerprint:
   description: A hash over every installed distribution's name and version, to compare hosts with each other.
   returned: always
   type: str
+transaction:
+  description:
+    - C(id) and C(state) of the transaction that the environment is in, or was in last, and in C(services) the units
+      that are still to be restarted after it; empty where there was none. The state is V(unreadable) where the journal
+      is.
+  returned: always
+  type: dict
+  sample: {id: 20261127T120000.000000Z-1a2b, state: promoted, services: []}
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -118,6 +126,7 @@ from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils import (
     flashinfer_install,
     flashinfer_policy,
     inventory,
+    journal,
 )
 from ansible_collections.ocrfleet.gpu_stack.plugins.module_utils.staging import Stage
 
@@ -133,6 +142,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    last = journal.last(module.params["environment"])
     tree = Stage(module.params["environment"], module.params["candidate"]).tree
     installed = distributions.installed(tree)
     selected = flashinfer_policy.select(module.params["wanted"], installed, module.params["default_version"])
@@ -149,6 +159,7 @@ def main() -> None:
         brought=flashinfer_policy.brought(tree) if present else {},
         fingerprint=distributions.fingerprint(tree),
         versions_fingerprint=distributions.versions_fingerprint(tree),
+        transaction={name: last[name] for name in ("id", "state", "services") if name in last},
         **({"files_fingerprint": inventory.fingerprint(tree)} if module.params["look_at_files"] else {}),
     )
 

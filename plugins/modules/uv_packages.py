@@ -350,11 +350,13 @@ def read_lock(path: str | None) -> str:
 
 def transaction_of(environment: str) -> str:
     """The transaction that an environment is in, or was in last, as it is told."""
-    try:
-        record = journal.read(os.path.join(journal.state_dir(environment), "journal.json")).get("transaction")
-    except (journal.JournalError, OSError) as error:
-        return f"a transaction that cannot be told, {error}"  # the next of this collection's own mends the journal
-    return f"transaction {record.get('id')} ({record.get('state')})" if record else "no transaction"
+    record = journal.last(environment)
+    # One that cannot be read is mended by the next transaction.
+    return (
+        f"transaction {record.get('id')} ({record.get('problem') or record.get('state')})"
+        if record
+        else "no transaction"
+    )
 
 
 def apply(uv: Uv, plan: package_plan.Plan, lock: str, began: str) -> str:

@@ -33,6 +33,9 @@ from ocrfleet.text import plain
 OnEvent = Callable[[str, str, str], None]
 Events = ("runner_on_start", "runner_on_ok", "runner_on_failed", "runner_on_unreachable", "playbook_on_task_start")
 
+# What a host that is asked for its baseline tells.
+FACTS = ("versions_fingerprint", "installed", "transaction")
+
 # Every ansible-playbook of a rollout carries its run in its environment, so that a later driver finds it.
 MARK = "OCRFLEET_RUN"
 HOOKS = "-hook-"  # in the name of a run that is a hook's
@@ -340,7 +343,7 @@ class Ansible:
                 if isinstance(result, dict) and result.get("other_version"):
                     seen.other_version = plain(result["other_version"], 300)
             if kind == "runner_on_ok" and isinstance(result, dict) and "versions_fingerprint" in result:
-                seen.facts[host] = {name: result.get(name) for name in ("versions_fingerprint", "installed")}
+                seen.facts[host] = {name: result.get(name) for name in FACTS}
             if kind in Events:
                 on_event(kind, host, plain(data.get("task", ""), 200))
         except Exception as error:

@@ -64,7 +64,12 @@ def parser() -> argparse.ArgumentParser:
     add("plan", [shape, shown], "show the waves, and which hosts differ; nothing is changed")
     add("rollout", [shape, waits], "convert the fleet")
     add("resume", [which, waits, place], "go on with a rollout that was killed, stopped or paused")
-    add("rollback", [which, place], "put back every host that a rollout converted")
+    rollback = add("rollback", [which, place], "put back every host that a rollout converted")
+    rollback.add_argument(
+        "--ignore-limits",
+        action="store_true",
+        help="also where at_once, that of a group or apart forbids it, with hosts down that do not come back",
+    )
     status = add("status", [which, shown], "show a rollout, or all of them")
     status.add_argument("--all", action="store_true", help="list all rollouts")
     add("report", [which, shown], "write the report of a rollout, and show it")
@@ -185,7 +190,15 @@ def go_where_it_began(state: State) -> None:
         ) from error
 
 
-def drive(store: Store, state: State, console: Console, wait: bool, back: bool = False, here: bool = False) -> int:
+def drive(
+    store: Store,
+    state: State,
+    console: Console,
+    wait: bool,
+    back: bool = False,
+    here: bool = False,
+    ignore_limits: bool = False,
+) -> int:
     go_where_it_began(state)
     away = store.out_of_service(but=state.id)
     # A group's limit counts those, too, that this rollout has nothing to do with.
@@ -193,7 +206,7 @@ def drive(store: Store, state: State, console: Console, wait: bool, back: bool =
     elsewhere = {name: groups.get(name, []) for name in away}
     with Progress(state, console) as progress:
         driver = Driver(state, progress, wait=wait, elsewhere=elsewhere, here=here)
-        code = driver.back() if back else driver.forward()
+        code = driver.back(ignore_limits) if back else driver.forward()
     output.show_rollout(output.rollout_data(state, False), console, every_host=False)
     if code in (errors.STOPPED, errors.PAUSED) and state.state not in OVER:
         console.print(Text(f"go on with: ocrfleet resume {state.id}"))
@@ -237,7 +250,7 @@ def rollback(args: argparse.Namespace, console: Console) -> int:
         state = store.open(args.rollout)
         working_on(state.id)
         free(store, state, True)
-        return drive(store, state, console, True, back=True, here=args.here)
+        return drive(store, state, console, True, back=True, here=args.here, ignore_limits=args.ignore_limits)
 
 
 def status(args: argparse.Namespace, console: Console) -> int:

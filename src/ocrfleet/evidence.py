@@ -104,6 +104,15 @@ def _seconds(created: object) -> float:
         return 0.0
 
 
+def began(transaction: object) -> float:
+    """When a transaction began, by its name, in seconds since the epoch; never, where it has none of that form."""
+    try:
+        stamp = str(transaction).partition("-")[0]
+        return datetime.datetime.strptime(stamp, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=datetime.timezone.utc).timestamp()
+    except ValueError:
+        return float("inf")
+
+
 def is_baseline(text: object) -> bool:
     return isinstance(text, str) and bool(_BASELINE.fullmatch(text))
 

@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from ocrfleet import errors, evidence, gate, hooks, planning
+from ocrfleet import errors, evidence, gate, hooks, planning, survey
 from ocrfleet.ansible import HOOKS, Ansible, Outcome, Silent, at_work, believed, remove_leftovers
 from ocrfleet.errors import FleetError, Refused
 from ocrfleet.state import Host, State
@@ -478,18 +478,18 @@ class Driver:
 
     # --- back ---
 
-    def back(self) -> int:
+    def back(self, ignore_limits: bool = False) -> int:
         """Put every host back that this rollout changed, under the same limits, at any time of day."""
-        anytime = {
-            **self.policy,
-            "windows": [],
-            "groups": {n: {**g, "windows": []} for n, g in self.policy["groups"].items()},
-        }
+        groups = {} if ignore_limits else {n: {**g, "windows": []} for n, g in self.policy["groups"].items()}
+        anytime = {**self.policy, "windows": [], "groups": groups}
+        if ignore_limits:
+            anytime.update(at_once="100%", apart=[])
         self.state.drop_requests("abort", "pause")
         self.state.turn_back()
         with self._signals():
             try:
                 self._settle()
+                self._ask_the_untold()
                 now = datetime.fromtimestamp(self.clock(), timezone.utc)
                 # Each is tried once, and what an earlier roll-back failed with last, so that it stands in nobody's way.
                 # A killed roll-back left `rolling back`; to put a host back twice does no harm.
@@ -502,9 +502,7 @@ class Driver:
                     # Where too many are down for anyone else to go down, the way is to bring one of these back.
                     batch = batch or tuple([name for name in names if name in down][:1])
                     if not batch:
-                        self.watcher.note(
-                            "a limit of the policy allows no further host to go back while others are down"
-                        )
+                        self.watcher.note(self._held_back())
                         break
                     names = [name for name in names if name not in batch]
                     if (self._back(list(batch)) or self._not_undrained(self.state.named(batch))) and names:
@@ -531,6 +529,35 @@ class Driver:
             return errors.STOPPED
         self.state.set_state("rolled back")
         return errors.DONE
+
+    def _ask_the_untold(self) -> None:
+        """Ask hosts of which no evidence tells, reading only: one that has its planned packages needs no way back."""
+        untold = {host.name: host for host in self.state.to_put_back() if not self._baseline(host)}
+        if not untold:
+            return
+        self.watcher.note(f"asking {len(untold)} hosts, whose runs told nothing, which baseline they have")
+        cohorts = {wave["number"]: wave["cohort"] for wave in self.state.waves()}
+        variables = self.policy["variables"]
+        outcomes = self.ansible.run(
+            self._new_run(), survey.PLAYBOOK, list(untold), variables, self.watcher.event, needs_evidence=False
+        )
+        why = "its packages are those that it had when this rollout was planned, and no change is under way"
+        settled = [
+            name
+            for name, host in untold.items()
+            if survey.is_as_planned(outcomes[name].facts, cohorts[host.wave], host.first or 0.0)
+        ]
+        self._skip(dict.fromkeys(settled, why), "rolled back")
+        self._undrain(self.state.named(settled))
+
+    def _held_back(self) -> str:
+        out = [f"{host.name} ({host.state})" for host in self.state.out_of_service()]
+        out += [f"{name} (by another rollout)" for name in self.elsewhere]
+        return (
+            "a limit of the policy allows no further host to go back while others are down: "
+            f"{', '.join(out[:5])}{' …' if len(out) > 5 else ''}; bring those back, or take the others down as well "
+            f"with `ocrfleet rollback {self.state.id} --ignore-limits`"
+        )
 
     def _not_undrained(self, hosts: list[Host]) -> list[str]:
         """Those that could be in service, were it not for the hook."""

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ocrfleet import evidence
 from ocrfleet.ansible import Ansible
 from ocrfleet.errors import FleetError
+from ocrfleet.planning import NO_ANSWER
 from ocrfleet.policy import Policy
 
 PLAYBOOK = "ocrfleet.gpu_stack.survey"
@@ -39,4 +41,22 @@ def survey(inventory: list[str], hosts: list[str], policy: Policy, on_event: Cal
         {host: str(facts["versions_fingerprint"]) for host, facts in told.items()},
         {host: str(facts["installed"] or "none") for host, facts in told.items()},
         {host: found.message or found.state for host, found in outcomes.items() if host not in told},
+    )
+
+
+def is_as_planned(facts: dict[str, Any], cohort: str, handed_over: float) -> bool:
+    """Whether a host is as it was when its rollout was planned: the packages of its cohort, and nothing under way.
+
+    A transaction may have changed more than packages, so the last one has to be undone, or older than `handed_over`,
+    when this rollout first had the host.
+    """
+    last = facts.get("transaction")
+    if cohort == NO_ANSWER or facts.get("versions_fingerprint") != cohort or not isinstance(last, dict):
+        return False
+    if last.get("services"):  # they run on from what was replaced
+        return False
+    return (
+        not last
+        or last.get("state") in ("restored", "discarded")
+        or (last.get("state") == "promoted" and evidence.began(last.get("id")) < handed_over)
     )

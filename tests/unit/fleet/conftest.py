@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ocrfleet import planning, policy
+from ocrfleet import planning, policy, survey
 from ocrfleet.ansible import Ansible, Outcome
 from ocrfleet.rollout import Driver
 from ocrfleet.state import State
@@ -42,15 +42,19 @@ class Silent:
 class FakeAnsible(Ansible):
     """`answers` gives a host's state; a callable decides by itself. `calls` keeps which hosts each run had.
 
-    `tells` gives what a host's evidence says in place of the usual.
+    `tells` gives what a host's evidence says in place of the usual, and `facts` what it answers when it is asked which
+    baseline it has, which is in no `calls`.
     """
 
     answers: dict[str, Any] = {}
     tells: dict[str, dict[str, Any]] = {}
     calls: list[tuple[str, list[str], dict[str, Any]]] = []
+    facts: dict[str, dict[str, Any]] = {}
 
     def run(self, run, playbook, hosts, variables, on_event, needs_evidence=True):
         self.reports(run).mkdir(parents=True)
+        if playbook == survey.PLAYBOOK:
+            return {host: Outcome("converted", facts=self.facts.get(host, {})) for host in hosts}
         type(self).calls.append((playbook, list(hosts), dict(variables)))
         outcomes = {}
         for host in hosts:
@@ -83,6 +87,7 @@ def fake() -> type[FakeAnsible]:
         answers: dict[str, Any] = {}
         tells: dict[str, dict[str, Any]] = {}
         calls: list[tuple[str, list[str], dict[str, Any]]] = []
+        facts: dict[str, dict[str, Any]] = {}
 
     return Fake
 
@@ -102,9 +107,9 @@ def make(tmp_path: Path) -> Callable[..., State]:
 
 @pytest.fixture
 def back(fake: type[FakeAnsible]) -> Callable[..., int]:
-    def run(state: State) -> int:
+    def run(state: State, watcher: Silent | None = None, **changes: Any) -> int:
         fake.calls.clear()
-        return Driver(state, Silent(), make_ansible=fake).back()
+        return Driver(state, watcher or Silent(), make_ansible=fake).back(**changes)
 
     return run
 

@@ -287,6 +287,80 @@ def test_who_is_down_counts_on_the_way_back(make, drive, back, fake) -> None:
     assert back(state) == errors.DONE
 
 
+AS_PLANNED = {"versions_fingerprint": "f1", "installed": None}
+LONG_AGO = "20200101T000000.000000Z-ab12"
+OF_THIS_ROLLOUT = "99990101T000000.000000Z-ab12"
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_back"),
+    [
+        ({**AS_PLANNED, "transaction": {}}, True),  # its run never began one
+        ({**AS_PLANNED, "transaction": {"id": OF_THIS_ROLLOUT, "state": "restored"}}, True),  # by hand, say
+        ({**AS_PLANNED, "transaction": {"id": OF_THIS_ROLLOUT, "state": "discarded"}}, True),
+        ({**AS_PLANNED, "transaction": {"id": LONG_AGO, "state": "promoted"}}, True),
+        ({**AS_PLANNED, "transaction": {"id": OF_THIS_ROLLOUT, "state": "promoted"}}, False),  # its start, say
+        ({**AS_PLANNED, "transaction": {"id": LONG_AGO, "state": "open"}}, False),
+        ({**AS_PLANNED, "transaction": {"id": LONG_AGO, "state": "restored", "services": ["ocr.service"]}}, False),
+        ({**AS_PLANNED, "transaction": {"state": "unreadable"}}, False),
+        ({**AS_PLANNED, "transaction": {"id": "{{ 1 }}", "state": "promoted"}}, False),
+        ({**AS_PLANNED, "transaction": "restored"}, False),
+        ({**AS_PLANNED}, False),  # an older collection at a worker tells nothing of it
+        ({"versions_fingerprint": "f2", "transaction": {}}, False),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_a_host_that_told_nothing_is_back_where_it_has_its_planned_packages_and_nothing_open(
+    make, drive, back, fake, answer: dict[str, Any], is_back: bool, tmp_path
+) -> None:
+    state = make(2, waves=[1, "100%"], hooks=hooks(tmp_path))
+    fake.answers["h2"] = "unknown"
+    fake.tells["h2"] = {"transaction": {}}
+    assert drive(state) == errors.STOPPED
+    fake.answers.clear()
+    fake.facts["h2"] = answer
+    assert back(state) == (errors.DONE if is_back else errors.STOPPED)
+    assert states(state) == {"h1": "rolled back", "h2": "rolled back" if is_back else "not rolled back"}
+    assert [host.name for host in state.hosts() if host.drained] == ([] if is_back else ["h2"])
+
+
+def test_a_host_without_a_planned_baseline_is_not_taken_for_back(make, drive, back, fake) -> None:
+    state = make(1, baselines={"other": "f1"})
+    fake.answers["h1"] = "unknown"
+    fake.tells["h1"] = {"transaction": {}}
+    assert drive(state) == errors.STOPPED
+    fake.facts["h1"] = {"versions_fingerprint": "no answer", "transaction": {}}
+    assert back(state) == errors.STOPPED
+
+
+def test_a_lost_host_holds_the_others_back_only_until_somebody_says_otherwise(make, drive, back, fake) -> None:
+    state = make(3, waves=[1, "100%"], at_once=1, groups={"odd": {"at_once": 1}}, apart=[["h1", "h2"]])
+    fake.answers["h2"] = "unreachable"
+    fake.tells["h2"] = {"transaction": {}}
+    assert drive(state) == errors.STOPPED
+    told = Silent()
+    assert back(state, told) == errors.STOPPED
+    assert (fake.calls, states(state)["h1"]) == ([], "converted")
+    [note] = [note for note in told.notes if "limit" in note]
+    assert "while others are down: h2 (not rolled back)" in note
+    assert f"`ocrfleet rollback {state.id} --ignore-limits`" in note
+    assert back(state, ignore_limits=True) == errors.STOPPED
+    assert [hosts for _playbook, hosts, _variables in fake.calls] == [["h1"]]
+    assert states(state) == {"h1": "rolled back", "h2": "not rolled back", "h3": "pending"}
+
+
+def test_a_lost_host_that_is_back_lets_the_others_go(make, drive, back, fake) -> None:
+    state = make(2, waves=[1, "100%"], at_once=1)
+    fake.answers["h2"] = "unreachable"
+    fake.tells["h2"] = {"transaction": {}}
+    assert drive(state) == errors.STOPPED
+    assert back(state) == errors.STOPPED
+    fake.facts["h2"] = {**AS_PLANNED, "transaction": {}}
+    assert back(state) == errors.DONE
+    assert states(state) == {"h1": "rolled back", "h2": "rolled back"}
+
+
 def test_with_too_many_down_one_of_these_goes_back(make, drive, back, fake) -> None:
     state = make(2, waves=["100%"], at_once=2)
     fake.answers.update(h1="failed", h2="failed")
