@@ -105,11 +105,12 @@ class Driver:
                         self._again(wave)
             except Interrupted as end:
                 return end.code
-        missing = [host.name for host in self.state.hosts() if host.drained or host.state not in gate.CONVERTED]
+        missing = [
+            host.name for host in self.state.hosts() if host.drained or host.state not in gate.CONVERTED or host.figures
+        ]
         if self.state.state != "finished":
-            self.state.set_state(
-                "finished", f"{len(missing)} hosts not converted, or out of service" if missing else ""
-            )
+            note = f"{len(missing)} hosts not converted, out of service, or with a missed figure" if missing else ""
+            self.state.set_state("finished", note)
         return errors.INCOMPLETE if missing else errors.DONE
 
     def abort(self) -> None:
@@ -125,16 +126,24 @@ class Driver:
                 "that, or end it and abort again"
             )
         self._read_what_is_left()
+        self._end()
+
+    def _end(self) -> None:
+        """End it for good. Of hosts that an ended run left under way somebody has to be told."""
+        under_way = self.state.hosts(states=["running"])
+        # Handed over is what was drained before; on the others nothing was begun.
+        self._skip({host.name: "ended before it was begun on" for host in under_way if host.first is None})
         why = "its run was ended from outside; look at the host"
         for state, then in (("running", "unknown"), ("rolling back", "not rolled back")):
             self._skip({host.name: why for host in self.state.hosts(states=[state])}, then)
-        self._undrain(self.state.hosts(states=("unknown", "not rolled back")))
+        self._undrain(self.state.hosts())
         self.state.set_state("aborted", "as requested")
 
     def _settle(self) -> None:
         """Find out what an earlier driver left: wait for its processes, and read what they still wrote."""
         self._wait_for_earlier()
         self._read_what_is_left()
+        self._listen()  # before those that were under way are done again
 
     def _read_what_is_left(self) -> None:
         remove_leftovers(self.state.folder)
@@ -158,13 +167,14 @@ class Driver:
         All others are connections that SSH keeps for a while. A worker goes on also where the connection to it was
         lost, which left its hosts without a result.
         """
-        under_way = bool(self.state.hosts(states=("running", "rolling back")))
+        # An ansible-playbook that was killed leaves what it had begun on hosts at work, with no result.
+        lost = self.state.hosts(states=("running", "rolling back", "unknown", "not rolled back"))
+        under_way = bool(lost)
         drained = [host.name for host in self.state.hosts() if host.drained]
         kind = "" if under_way else HOOKS
         here = at_work(self.state.folder, kind) if under_way or drained else []
         if here or not self.ansible.workers:
             return [f"process {pid}" for pid in here]
-        lost = self.state.hosts(states=("running", "rolling back", "unknown", "not rolled back"))
         return self.ansible.at_work_there([host.name for host in lost]) or self.ansible.at_work_there(drained, HOOKS)
 
     def _wait_for_earlier(self) -> None:
@@ -175,7 +185,8 @@ class Driver:
                 told = True
             if self.clock() > until:
                 raise Refused(f"the earlier run still works as {', '.join(found)}; end that, then resume")
-            self._listen()
+            # An abort has to wait: it tells what became of hosts that are still worked on.
+            self._pause_where_asked(self.state.take_request("pause"))
             self.sleep(POLL)
 
     def _told(self, known: Host, outcome: Outcome) -> Outcome:
@@ -445,15 +456,18 @@ class Driver:
         """Between two steps: do as somebody asked. Hosts under way have ended by then."""
         asked = self.state.take_request("abort", "pause")
         if asked == "abort":
-            self.state.set_state("aborted", "as requested")
+            self._end()
             raise Interrupted(errors.PAUSED)
+        self._pause_where_asked(asked)
+
+    def _pause_where_asked(self, asked: str) -> None:
         if asked == "pause" or self.interrupted.is_set():
             self.state.set_state("paused", "as requested" if asked else "interrupted")
             raise Interrupted(errors.PAUSED)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM stop after the hosts that are under way."""
+        """Ctrl-C, SIGTERM and the end of the terminal stop after the hosts that are under way."""
 
         def stop(_number: int, _frame: object) -> None:
             self.interrupted.set()
@@ -462,7 +476,10 @@ class Driver:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, stop) for number in numbers}
         try:
             yield
         finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 import time
 from collections import Counter
@@ -635,3 +636,70 @@ def test_what_a_killed_run_left_of_its_variables_goes(make, drive) -> None:
     (left / "command").write_text("secret")
     assert drive(state) == errors.DONE
     assert not left.parent.exists()
+
+
+def test_an_abort_waits_for_the_run_of_a_killed_driver_and_tells_what_became_of_its_hosts(
+    make, fake, tmp_path, monkeypatch
+) -> None:
+    """To end at once would let another rollout begin on hosts that are still worked on."""
+    state = make(3, waves=["100%"], hooks=hooks(tmp_path))
+    state.begin(["h1", "h2"], "0001")
+    state.set_drained(["h1", "h2"], True)
+    state.hand_over(["h1"])
+    still: list[list[int]] = [[77], [77], []]
+    monkeypatch.setattr(rollout, "at_work", lambda *_: still.pop(0))
+    watcher = Asking(state, "waiting for the earlier run", "abort")
+    asked_while: list[list[list[int]]] = []
+    driver = Driver(state, watcher, make_ansible=fake, sleep=lambda _: asked_while.append(list(still)))
+    assert driver.forward() == errors.PAUSED
+    assert (still, len(asked_while)) == ([], 2)
+    assert (state.state, fake.calls) == ("aborted", [])
+    # The second was drained, and never begun on.
+    assert {host.name: (host.state, host.drained) for host in state.hosts()} == {
+        "h1": ("unknown", True),
+        "h2": ("skipped", False),
+        "h3": ("pending", False),
+    }
+
+
+def test_what_a_killed_ansible_playbook_left_at_work_is_waited_for(make, drive, fake, monkeypatch) -> None:
+    state = make(1)
+    fake.answers["h1"] = "unknown"
+    assert drive(state) == errors.STOPPED
+    still: list[list[int]] = [[77], []]
+    monkeypatch.setattr(rollout, "at_work", lambda *_: still.pop(0))
+    fake.answers.clear()
+    assert drive(state, sleep=lambda _: None) == errors.DONE
+    assert still == []
+
+
+def test_a_missed_figure_that_was_allowed_is_not_what_was_asked_for(make, drive, fake) -> None:
+    state = make(2, allowed_failures=1, waves=[1, 1], gates=[{"name": "speed", "query": "speed", "at_least": 5}])
+    fake.tells["h2"] = {"speed": 1}
+    assert drive(state) == errors.INCOMPLETE
+    assert "1 hosts not converted, out of service, or with a missed figure" in state.note
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_after_the_hosts_that_are_under_way(make, fake, tmp_path, number: signal.Signals) -> None:
+    state = make(2, waves=["100%"], forks=1, hooks=hooks(tmp_path))
+
+    def interrupted(_host: str) -> str:
+        signal.raise_signal(number)
+        return "converted"
+
+    fake.answers["h1"] = interrupted
+    assert Driver(state, Silent(), make_ansible=fake).forward() == errors.PAUSED
+    assert {host.name: (host.state, host.drained) for host in state.hosts()} == {
+        "h1": ("converted", False),
+        "h2": ("pending", False),
+    }
+
+
+def test_nohup_is_left_as_it_is(make, fake) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        fake.answers["h1"] = lambda _: signal.raise_signal(signal.SIGHUP) or "converted"
+        assert Driver(make(2), Silent(), make_ansible=fake).forward() == errors.DONE
+    finally:
+        signal.signal(signal.SIGHUP, before)
