@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.text import Text
@@ -20,7 +20,7 @@ from rich.text import Text
 from ocrfleet import compare, errors, output, planning, report
 from ocrfleet import policy as policies
 from ocrfleet.ansible import read_inventory
-from ocrfleet.display import Progress
+from ocrfleet.display import Output, Progress
 from ocrfleet.errors import FleetError, Refused
 from ocrfleet.rollout import Driver
 from ocrfleet.state import OVER, State
@@ -206,6 +206,8 @@ def drive(
     elsewhere = {name: groups.get(name, []) for name in away}
     with Progress(state, console) as progress:
         driver = Driver(state, progress, wait=wait, elsewhere=elsewhere, here=here)
+        if isinstance(console.file, Output):
+            driver.interrupted = console.file.lost  # nobody follows it any more: as with Ctrl-C
         code = driver.back(ignore_limits) if back else driver.forward()
     output.show_rollout(output.rollout_data(state, False), console, every_host=False)
     if code in (errors.STOPPED, errors.PAUSED) and state.state not in OVER:
@@ -340,7 +342,9 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    console = Console(highlight=False, soft_wrap=False, markup=False)
+    # A driver must not end half way for want of a reader.
+    file = cast(IO[str], Output(sys.stdout)) if args.command in ("rollout", "resume", "rollback") else None
+    console = Console(file=file, highlight=False, soft_wrap=False, markup=False)
     try:
         return COMMANDS[args.command](args, console)
     except FleetError as error:

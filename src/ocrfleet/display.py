@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 import time
 from collections import Counter
 from types import TracebackType
+from typing import IO, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -32,6 +35,36 @@ DONE = ("converted", "unchanged", "rolled back", "failed", "unreachable", "skipp
 
 def colour(state: str) -> str:
     return COLOURS.get(state, "red")
+
+
+class Output:
+    """A file whose reader may go away, `tee` at Ctrl-C or a terminal, and who writes goes on; `lost` is set then."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self.file = file
+        self.lost = threading.Event()
+
+    def write(self, text: str) -> int:
+        try:
+            return self.file.write(text)
+        except OSError:
+            self._lose()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self.file.flush()
+        except OSError:
+            self._lose()
+
+    def _lose(self) -> None:
+        # What is still buffered goes there too, or Python would end with an error of its own.
+        with contextlib.suppress(OSError), open(os.devnull, "w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), self.file.fileno())
+        self.lost.set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
 
 
 class Progress:

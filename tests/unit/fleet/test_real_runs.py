@@ -172,7 +172,7 @@ def test_a_host_that_hangs_fails_as_with_any_error_and_holds_no_other_one(folder
     assert code == errors.STOPPED, said
     assert time.monotonic() - began < 60
     assert states(ocrfleet) == {"h1": "converted", "h2": "failed", "h3": "converted"}
-    assert "Timed out after 3 second(s)" in " ".join(said.split())
+    assert "Timed out after 12 second(s)" in " ".join(said.split())
     assert (folder / "back-h2").is_file()
 
 
@@ -197,3 +197,29 @@ def test_folders_are_looked_for_where_the_rollout_was_begun(folder: Path, monkey
     tasks = [{"ansible.builtin.fail": {"msg": "{{ lookup('ansible.builtin.env', 'PWD') }}"}}]
     (folder / "where.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
     assert run(folder, "where.yml")["h1"].message.endswith(f" {folder.resolve()}")
+
+
+def test_a_reader_that_goes_away_stops_it_between_two_hosts(folder: Path, ocrfleet: Any) -> None:
+    """As `tee` does at Ctrl-C, `head`, and a terminal that is closed."""
+    policy = yaml.safe_load((folder / "policy.yml").read_text())
+    hook = {"command": ["true"]}
+    policy.update(waves=["100%"], forks=1, shards=1, hooks={"drain": hook, "undrain": hook})
+    (folder / "policy.yml").write_text(yaml.safe_dump(policy))
+    line = f"{Path(sys.executable).with_name('ocrfleet')} --state-dir state rollout -i inventory.yml -p policy.yml"
+    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections")}
+    done = subprocess.run(
+        ["bash", "-c", f"{line} | head -1; echo ${{PIPESTATUS[0]}}"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert (done.stdout.splitlines()[-1], done.stderr) == (str(errors.PAUSED), "")
+    code, said = ocrfleet("status", "--query", "hosts[].[name, state, drained]", "--output", "json")
+    found = {name: (state, drained) for name, state, drained in json.loads(said)}
+    # Where it was heard at once none was begun on; a host that was, has ended and is back in service.
+    assert {drained for _state, drained in found.values()} == {False}, said
+    assert found["h3"] == ("pending", False)
+    assert ocrfleet("resume")[0] == errors.DONE
