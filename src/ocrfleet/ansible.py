@@ -33,6 +33,8 @@ from ocrfleet.text import plain
 OnEvent = Callable[[str, str, str], None]
 Events = ("runner_on_start", "runner_on_ok", "runner_on_failed", "runner_on_unreachable", "playbook_on_task_start")
 
+ENDED_BY_SIGNAL = 128  # and above: what a shell makes of a signal, and ansible-runner, with 254
+
 # What a host that is asked for its baseline tells.
 FACTS = ("versions_fingerprint", "installed", "transaction")
 
@@ -70,6 +72,7 @@ class _Seen:
     rc: int | None = None
     error: str = ""
     other_version: str = ""
+    started: bool = False
 
 
 def checkout() -> Path | None:
@@ -121,6 +124,9 @@ def believed(found: Evidence, began: float) -> Outcome:
 def judge(host: str, seen: _Seen, found: Evidence, needs_evidence: bool, began: float) -> Outcome:
     """One host's outcome. Ansible's word that nothing failed is not enough: a rescued host says so too."""
     message, facts = seen.messages.get(host, ""), seen.facts.get(host, {})
+    if seen.stats is None and not seen.started and seen.rc and 0 < seen.rc < ENDED_BY_SIGNAL:
+        # It refused its playbook or its inventory, by itself: so far no host was asked anything.
+        return Outcome("failed", seen.error, {"host": host, "result": "failed", "failure": seen.error})
     if seen.stats is None:
         return Outcome("unknown", message or seen.error or f"ansible-playbook ended early (code {seen.rc})", found)
     if seen.stats.get("dark", {}).get(host):
@@ -333,6 +339,7 @@ class Ansible:
         """Take what is needed of an event. It must not raise: that would leave ansible-playbook without its reader."""
         try:
             kind, data = event.get("event", ""), event.get("event_data", {})
+            seen.started = seen.started or kind == "playbook_on_start"
             if kind == "playbook_on_stats":
                 seen.stats = {name: data.get(name, {}) for name in ("processed", "failures", "dark", "rescued")}
             host, result = str(data.get("host", "")), data.get("res")
@@ -385,6 +392,19 @@ def remove_leftovers(folder: Path) -> None:
     """What ansible-runner wrote for a run that was killed: it holds every variable."""
     for private in folder.glob("runs/*/*.runner"):
         shutil.rmtree(private, ignore_errors=True)
+
+
+def check_playbooks(names: list[str], there: bool) -> None:
+    """Raise FleetError where a playbook cannot be had, or read; by its name it may be `there`, at workers, alone."""
+    files = [name for name in names if "/" in name or name.endswith((".yml", ".yaml"))]
+    argv = ["ansible-playbook", "--syntax-check", "--inventory=localhost,", *(files if there else names)]
+    if not (files if there else names):
+        return
+    env = {**os.environ, **environment()}
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode != 0:
+        said = done.stderr.strip() or done.stdout.strip()
+        raise FleetError(f"the policy names a playbook that cannot be run; nothing was touched: {plain(said)}")
 
 
 def read_inventory(inventory: list[str], limit: str | None) -> Fleet:

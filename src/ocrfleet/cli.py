@@ -9,6 +9,7 @@ import argparse
 import os
 import sqlite3
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,9 +18,9 @@ from typing import IO, Any, cast
 from rich.console import Console
 from rich.text import Text
 
-from ocrfleet import compare, errors, output, planning, report
+from ocrfleet import compare, errors, hooks, output, planning, report
 from ocrfleet import policy as policies
-from ocrfleet.ansible import read_inventory
+from ocrfleet.ansible import check_playbooks, read_inventory
 from ocrfleet.display import Output, Progress
 from ocrfleet.errors import FleetError, Refused
 from ocrfleet.rollout import Driver
@@ -97,8 +98,21 @@ def look(args: argparse.Namespace, console: Console) -> tuple[policies.Policy, p
         raise FleetError(
             f"the policy names what the inventory does not have: {', '.join(strange)}; correct one of them"
         )
+    found = hooks.missing(policy["hooks"])
+    if found:
+        raise FleetError("the policy is not right; nothing was touched.\n- " + "\n- ".join(found))
+    named = [policy["playbook"], policy["rollback_playbook"]]
+    check_playbooks(
+        [*named, *(h["playbook"] for h in policy["hooks"].values() if "playbook" in h)], bool(policy["workers"])
+    )
     console.print(Text(f"asking {len(fleet.hosts)} hosts which baseline they have"))
-    return policy, fleet, survey(args.inventory, fleet.hosts, policy, lambda *_: None)
+    asked = survey(args.inventory, fleet.hosts, policy, lambda *_: None)
+    if not asked.baselines:
+        why = Counter(asked.silent.values())
+        told = [f"{number} hosts: {text}" for text, number in why.most_common(5)]
+        raise FleetError("no host told which baseline it has; nothing was touched.\n- " + "\n- ".join(told))
+    refuse_vain(policy, fleet, planning.waves(fleet.hosts, asked.baselines, policy))
+    return policy, fleet, asked
 
 
 def refuse_vain(policy: policies.Policy, fleet: planning.Fleet, waves: list[planning.Wave]) -> None:
@@ -224,7 +238,6 @@ def rollout(args: argparse.Namespace, console: Console) -> int:
             console.print(Text(f"whether rollout {name} has some of these hosts cannot be told: {why}", "red"))
         waves = planning.waves(fleet.hosts, found.baselines, policy)
         inventory = [str(Path(source).absolute()) if Path(source).exists() else source for source in args.inventory]
-        refuse_vain(policy, fleet, waves)
         state = State.create(store.new(), policy, inventory, fleet, waves)
         working_on(state.id)
         show_plan(plan_data(policy, fleet, found), console)

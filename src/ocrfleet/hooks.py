@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -44,6 +45,15 @@ def _command(hook: dict[str, Any], host: str, carried: dict[str, str]) -> str:
         return ""
     said = output.strip().splitlines()
     return plain(f"{argv[0]} ended with code {process.returncode}: {said[-1] if said else 'it said nothing'}", 500)
+
+
+def missing(hooks: dict[str, dict[str, Any]]) -> list[str]:
+    """One sentence for each hook whose program is not there."""
+    return [
+        f"hooks.{name}: expected a program, found none at {hook['command'][0]}"
+        for name, hook in hooks.items()
+        if "command" in hook and "{host}" not in hook["command"][0] and shutil.which(hook["command"][0]) is None
+    ]
 
 
 def call(

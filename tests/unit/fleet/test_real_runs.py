@@ -19,6 +19,7 @@ import yaml
 
 from ocrfleet import errors
 from ocrfleet.ansible import Ansible
+from ocrfleet.evidence import is_untouched
 
 ROOT = Path(__file__).resolve().parents[3]
 HOSTS = ("h1", "h2", "h3")
@@ -133,13 +134,41 @@ def test_what_each_host_came_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     ]
 
 
-def test_a_playbook_that_cannot_begin_leaves_every_host_without_a_result(
+def test_a_playbook_that_cannot_begin_leaves_every_host_as_it_was(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
     found = run(folder, "misspelt.yml")
-    assert {outcome.state for outcome in found.values()} == {"unknown"}
+    assert all(outcome.state == "failed" and is_untouched(outcome.evidence) for outcome in found.values())
     assert all("misspelt.yml" in outcome.message for outcome in found.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"playbook": "misspelt.yml"}, "misspelt.yml"),
+        ({"playbook": "ocrfleet.gpu_stack.nosuch"}, "the playbook: ocrfleet.gpu_stack.nosuch could not be found"),
+        ({"rollback_playbook": "torn.yml"}, "torn.yml"),
+        ({"hooks": {"undrain": {"playbook": "gone.yml"}, "drain": {"command": ["true"]}}}, "gone.yml"),
+        (
+            {"hooks": {"undrain": {"command": ["true"]}, "drain": {"command": ["no-such-program", "{host}"]}}},
+            "hooks.drain: expected a program, found none at no-such-program",
+        ),
+        ({"variables": {"fi_method": "pipy"}}, "3 hosts: "),
+        ({"approve_after": [9]}, "approve_after: expected numbers of waves that another one follows, found 9"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("command", ["plan", "rollout"])
+def test_what_cannot_be_carried_out_is_refused_before_a_rollout_is_made(
+    folder: Path, ocrfleet: Any, command: str, settings: dict[str, Any], said: str
+) -> None:
+    (folder / "torn.yml").write_text("- hosts: [")
+    policy = {**yaml.safe_load((folder / "policy.yml").read_text()), **settings}
+    (folder / "policy.yml").write_text(yaml.safe_dump(policy))
+    code, told = ocrfleet(command, "-i", "inventory.yml", "-p", "policy.yml")
+    assert (code, said in " ".join(told.split())) == (errors.WRONG_INPUT, True), told
+    assert "there is no rollout" in ocrfleet("status")[1]
 
 
 HANGS = """
