@@ -47,6 +47,9 @@ KEEP_ALIVE = "-o ServerAliveInterval=30 -o ServerAliveCountMax=10"
 TRAVELS = ("ANSIBLE_SSH_EXTRA_ARGS", "ANSIBLE_HOST_KEY_CHECKING", "ANSIBLE_TASK_TIMEOUT")
 NEEDS = "what the playbook uses has to be installed there, this collection in the version that is here"
 
+# Names of tasks, before what they say, that only tell what another one found.
+_JUDGES = re.compile(r"\A(?:Fail (?:when|where|with) [^:\n]*: )+")
+
 
 class Silent(Refused):
     """A worker that does not answer."""
@@ -346,7 +349,7 @@ class Ansible:
             if kind in ("runner_on_failed", "runner_on_unreachable") and not data.get("ignore_errors"):
                 said = result.get("msg", "") if isinstance(result, dict) else ""
                 text = "\n".join(str(line) for line in said) if isinstance(said, list) else str(said)
-                seen.messages[host] = plain(f"{data.get('task', '')}: {text}")
+                seen.messages[host] = plain(_JUDGES.sub("", f"{data.get('task', '')}: {text}"))
                 if isinstance(result, dict) and result.get("other_version"):
                     seen.other_version = plain(result["other_version"], 300)
             if kind == "runner_on_ok" and isinstance(result, dict) and "versions_fingerprint" in result:

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ocrfleet.state import State
-from ocrfleet.text import duration, one_line
+from ocrfleet.text import SENTENCES, duration, one_line
 
 COLOURS = {
     "converted": "green",
@@ -120,7 +120,7 @@ class Progress:
         with self.lock:
             self.hosts[name] = state
             self.tasks.pop(name, None)
-        said = f": {one_line(message)}" if message else ""
+        said = f": {one_line(message, SENTENCES)}" if message else ""
         self._line(Text.assemble((f"  {one_line(name)} {state}", colour(state)), said))
 
     def view(self) -> Group:

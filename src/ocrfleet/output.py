@@ -20,7 +20,7 @@ from rich.text import Text
 from ocrfleet.display import colour
 from ocrfleet.errors import FleetError
 from ocrfleet.state import State
-from ocrfleet.text import duration, one_line, plain
+from ocrfleet.text import SENTENCES, duration, one_line, plain
 
 
 def stamp(at: float | None) -> str | None:
@@ -94,8 +94,8 @@ def _cell(value: Any) -> Text:
     if value is None:
         return Text("")
     if isinstance(value, (dict, list)):
-        return Text(one_line(json.dumps(value, default=str)))
-    return Text(one_line(value), colour(value) if value in ("converted", "failed", "unreachable") else "")
+        return Text(one_line(json.dumps(value, default=str, ensure_ascii=False), SENTENCES))
+    return Text(one_line(value, SENTENCES), colour(value) if value in ("converted", "failed", "unreachable") else "")
 
 
 def show_table(data: Any, console: Console) -> None:
@@ -149,7 +149,7 @@ def show_rollout(data: dict[str, Any], console: Console, every_host: bool) -> No
                 str(host["wave"]),
                 Text(host["state"], colour(host["state"])),
                 "" if host["seconds"] is None else duration(host["seconds"]),
-                Text(one_line(told(host), 500)),
+                Text(one_line(told(host), SENTENCES)),
             )
         console.print(hosts)
     console.print(Text.assemble("all: ", _states(data["states"])))
