@@ -431,16 +431,28 @@ def read_inventory(inventory: list[str], limit: str | None) -> Fleet:
 
 def _listing(inventory: list[str], limit: str | None, strict: bool) -> dict[str, Any]:
     argv = ["ansible-inventory", "--list", "--export", *(f"--inventory={source}" for source in inventory)]
-    argv += [f"--limit={limit}"] if limit else []
-    # Otherwise a source that cannot be read is left out, and its hosts with it.
-    env = {**os.environ, **environment(), **({"ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1"} if strict else {})}
+    env = {**os.environ, **environment()}
+    if strict:
+        # Otherwise a source that cannot be read is left out, and its hosts with it.
+        env["ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED"] = "1"
+    if limit:
+        argv.append(f"--limit={limit}")
+        # Otherwise a part of it that matches nothing, a misspelt host, is passed over.
+        env["ANSIBLE_HOST_PATTERN_MISMATCH"] = "error"
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, check=False)
     try:
         listing = json.loads(done.stdout)
     except ValueError:
         listing = None
     if done.returncode != 0 or not isinstance(listing, dict):
-        raise FleetError(f"the inventory cannot be read: {plain(done.stderr.strip() or done.stdout.strip())}")
+        strange = re.search(r"Could not match supplied host pattern, ignoring:\s+(\S+)", done.stderr)
+        if limit and strange:
+            raise FleetError(
+                f"--limit: expected patterns that each match hosts of the inventory, found {plain(strange[1])}; "
+                "correct it, or leave it out; `ansible-inventory --graph` shows hosts and groups"
+            )
+        within = f" with --limit {plain(limit)}" if limit else ""
+        raise FleetError(f"the inventory cannot be read{within}: {plain(done.stderr.strip() or done.stdout.strip())}")
     return listing
 
 

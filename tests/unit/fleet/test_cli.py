@@ -298,6 +298,12 @@ def test_resume_works_where_the_rollout_was_begun(
         (["-i", "good", "-i", "variables", "-i", "typo"], "the inventory cannot be read"),
         (["-i", "good", "-i", "variables", "-l", "a", "-p", "policy.yml"], "host z"),
         (["-i", "good", "-l", "a", "-p", "policy.yml"], "host z"),
+        (["-i", "good", "-l", "a,h55"], "--limit: expected patterns that each match hosts of the inventory, found h55"),
+        (["-i", "good", "-i", "variables", "-l", "a:h5*"], "found h5*;"),
+        (["-i", "good", "-l", "all:!h55"], "found h55;"),
+        (["-i", "good", "-l", "all:&gpu"], "found gpu;"),
+        (["-i", "good", "-l", "h55"], "found h55;"),
+        (["-i", "good", "-l", "@none"], "--limit @none"),
     ],
 )
 def test_what_the_inventory_lacks_is_told(
