@@ -100,6 +100,8 @@ class State:
         """Lay the plan down. The database appears under its name only when it is whole."""
         folder.mkdir(mode=0o700, parents=True)
         draft = folder / "state.new"
+        # SQLite gives its own files beside it the same rights.
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         db = sqlite3.connect(draft, isolation_level=None)
         try:
             db.executescript("BEGIN;" + _TABLES)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The ocrfleet.gpu_stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The private folder that holds all rollouts, and the lock that lets one driver work in it."""
+"""The folder that holds all rollouts, and the lock that lets one driver work in it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -33,28 +34,55 @@ def _holder(descriptor: int) -> dict[str, Any]:
         return {}
 
 
+def _refuse_foreign(folder: Path) -> None:
+    """What is in the state is done on hosts: whoever else could write there could have it do anything."""
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        return
+    other = "name another one with --state-dir"
+    if not stat.S_ISDIR(found.st_mode):
+        raise FleetError(f"expected a folder, found a file at {folder}; {other}")
+    if found.st_uid != os.geteuid():
+        raise FleetError(
+            f"expected a folder of your own, found {folder}, which belongs to user {found.st_uid}; {other}"
+        )
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & 0o022:
+        raise FleetError(
+            f"expected a folder that only you may write to, found {folder} with mode {mode:04o}; "
+            f"{other}, or where it is for nothing else: chmod go-w {shlex.quote(str(folder))}"
+        )
+
+
 class Store:
-    """Finds, lists and makes rollouts."""
+    """Finds, lists and makes rollouts. A folder that is given keeps its mode: what is put into it is private."""
 
     def __init__(self, folder: Path) -> None:
         # By one name, whatever link led here: processes of a run are found by it.
         self.folder = folder.expanduser().resolve()
         self.rollouts = self.folder / "rollouts"
-        self.rollouts.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = self.folder.stat()
-        if found.st_uid != os.geteuid():
-            raise FleetError(
-                f"{self.folder} belongs to user {found.st_uid}; name a folder of your own with --state-dir"
-            )
-        if stat.S_IMODE(found.st_mode) & 0o077:
-            self.folder.chmod(0o700)  # it holds what hosts and inventories told
+        for place in (self.folder, self.rollouts):
+            _refuse_foreign(place)
+
+    def _make(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.rollouts.mkdir(mode=0o700, exist_ok=True)
 
     def new(self) -> Path:
+        self._make()
         return self.rollouts / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
 
     def _folders(self) -> list[Path]:
         """Newest first. A plan that was killed before it was whole is none."""
-        return sorted((path for path in self.rollouts.iterdir() if (path / "state.db").is_file()), reverse=True)
+        found = self.rollouts.iterdir() if self.rollouts.is_dir() else ()
+        return sorted((path for path in found if (path / "state.db").is_file()), reverse=True)
+
+    def _some(self) -> list[Path]:
+        folders = self._folders()
+        if not folders:
+            raise FleetError(f"there is no rollout in {self.folder} yet; begin one with `ocrfleet rollout`")
+        return folders
 
     def look(self) -> tuple[list[State], dict[str, str]]:
         """All rollouts, newest first, and by the id of each that cannot be read, why."""
@@ -71,10 +99,8 @@ class Store:
 
     def open(self, name: str | None) -> State:
         """The rollout of that id, or the newest."""
+        folders = self._some()
         if name is None:
-            folders = self._folders()
-            if not folders:
-                raise FleetError(f"there is no rollout in {self.folder} yet; begin one with `ocrfleet rollout`")
             return State(folders[0])
         if Path(name).name != name or name in (".", ".."):
             raise FleetError(f"expected the id of a rollout, found {name!r}; `ocrfleet status` lists them")
@@ -125,6 +151,10 @@ class Store:
 
         What it gives is to be told the id of the rollout that is worked on.
         """
+        if what == "rollout":
+            self._make()
+        else:
+            self._some()
         descriptor = os.open(self.folder / "driver.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:

@@ -69,7 +69,7 @@ def test_cause_and_baseline_are_read_wherever_a_message_is_shown(
     message = said([f"Fail when an item failed: {CAUSE}", *fate])
     store = Store(tmp_path / "state")
     state = make(hosts=3)
-    (store.rollouts / state.folder.name).symlink_to(state.folder)
+    store.new().symlink_to(state.folder)
     state.end([("h2", "failed", message, {}, "")])
     live = io.StringIO()
     Progress(state, Console(file=live, width=100)).host("h2", "failed", message)

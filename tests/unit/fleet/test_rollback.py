@@ -226,9 +226,10 @@ def test_resume_of_a_rollback_goes_back_and_never_forward(make, drive, back, fak
     assert back(state) == errors.STOPPED
     fake.answers.clear()
     fake.calls.clear()
-    monkeypatch.setattr(Store, "open", lambda self, name: State(state.folder))
+    store = Store(state.folder.parent / "store")
+    store.new().symlink_to(state.folder)
     monkeypatch.setattr(cli, "Driver", lambda *a, **k: Driver(*a, **k, make_ansible=fake))
-    argv = ["--state-dir", str(state.folder.parent / "store"), "resume"]
+    argv = ["--state-dir", str(store.folder), "resume"]
     assert cli.main(argv) == errors.DONE
     assert [(playbook, hosts) for playbook, hosts, _variables in fake.calls] == [(BACK, ["h2"])]
     for over in ("aborted", "rolled back"):
