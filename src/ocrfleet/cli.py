@@ -25,7 +25,7 @@ from ocrfleet.display import Output, Progress
 from ocrfleet.errors import FleetError, Refused
 from ocrfleet.rollout import Driver
 from ocrfleet.state import OVER, State
-from ocrfleet.store import Store, default_folder
+from ocrfleet.store import Store, default_folder, left_out
 from ocrfleet.survey import Survey, survey
 from ocrfleet.text import one_line, plain
 
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     shown.add_argument("--query", help="JMESPath on the data, for example \"hosts[?state=='failed'].name\"")
     shown.add_argument("--output", choices=("table", "json"), default="table", help="how to print it (%(default)s)")
     which = argparse.ArgumentParser(add_help=False)
-    which.add_argument("rollout", nargs="?", help="the rollout's id; the newest without one")
+    which.add_argument("rollout", nargs="?", help="the rollout's id, or its beginning; the newest without one")
     waits = argparse.ArgumentParser(add_help=False)
     waits.add_argument("--no-wait", action="store_true", help="end instead of waiting; `ocrfleet resume` goes on")
 
@@ -225,7 +225,7 @@ def drive(
         code = driver.back(ignore_limits) if back else driver.forward()
     output.show_rollout(output.rollout_data(state, False), console, every_host=False)
     if code in (errors.STOPPED, errors.PAUSED) and state.state not in OVER:
-        console.print(Text(f"go on with: ocrfleet resume {state.id}"))
+        console.print(Text(f"go on with: ocrfleet resume {state.id}"), soft_wrap=True)
     return code
 
 
@@ -272,13 +272,14 @@ def status(args: argparse.Namespace, console: Console) -> int:
     store = Store(args.state_dir)
     if args.all:
         found, unreadable = store.look()
+        out = left_out(found)
         rows: list[dict[str, Any]] = [
             {
                 "id": s.id,
                 "state": s.state,
                 "created": output.stamp(s.created),
                 "hosts": s.counts(),
-                "out_of_service": [host.name for host in s.out_of_service()],
+                "out_of_service": [name for name, rollout in out.items() if rollout == s.id],
             }
             for s in found
         ]
@@ -292,7 +293,7 @@ def status(args: argparse.Namespace, console: Console) -> int:
     data = output.rollout_data(state, store.is_driven(state.id))
     present(data, args, console, lambda: output.show_rollout(data, console, every_host=True))
     if args.query is None and args.output == "table" and not data["at_work"] and data["state"] not in OVER:
-        console.print(Text(f"no driver is at work on it; go on with: ocrfleet resume {data['id']}"))
+        console.print(Text(f"no driver is at work on it; go on with: ocrfleet resume {data['id']}"), soft_wrap=True)
     return errors.DONE
 
 
@@ -325,7 +326,7 @@ def ask(args: argparse.Namespace, console: Console) -> int:
         state.request(args.command)
         console.print(Text(f"{args.command} is noted for rollout {state.id}"))
         if not is_driven:
-            console.print(Text(f"go on with: ocrfleet resume {state.id}"))
+            console.print(Text(f"go on with: ocrfleet resume {state.id}"), soft_wrap=True)
     else:
         with store.driver(args.command) as working_on:
             working_on(state.id)

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 import time
 from collections import Counter
@@ -21,6 +23,8 @@ from ocrfleet.display import colour
 from ocrfleet.errors import FleetError
 from ocrfleet.state import State
 from ocrfleet.text import SENTENCES, duration, one_line, plain
+
+ANY_WIDTH = 100_000
 
 
 def stamp(at: float | None) -> str | None:
@@ -90,6 +94,10 @@ def show_json(data: Any) -> None:
     sys.stdout.write("\n")
 
 
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]+", value))
+
+
 def _cell(value: Any) -> Text:
     if value is None:
         return Text("")
@@ -98,20 +106,37 @@ def _cell(value: Any) -> Text:
     return Text(one_line(value, SENTENCES), colour(value) if value in ("converted", "failed", "unreachable") else "")
 
 
-def show_table(data: Any, console: Console) -> None:
-    """Whatever a query gave: rows of mappings, rows of lists, a mapping, or a single value."""
+def _print(table: Table, console: Console) -> None:
+    """A table; where nobody looks at it, each row as one line of whatever length, for grep and its like."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with io.StringIO() as text:
+        Console(file=text, width=ANY_WIDTH, color_system=None).print(table)
+        for line in text.getvalue().splitlines():
+            console.print(Text(line.rstrip()), soft_wrap=True)
+
+
+def _rows(data: Any) -> tuple[list[str], list[list[Any]]]:
+    """Names of the columns, if they have any, and the values below."""
     rows = data if isinstance(data, list) else [data]
-    table = Table(box=None, pad_edge=False, show_header=bool(rows) and isinstance(rows[0], dict))
     if rows and isinstance(rows[0], dict):
         names = list(rows[0])
-        for name in names:
-            table.add_column(Text(plain(name)))
-        for row in rows:
-            table.add_row(*(_cell(row.get(name) if isinstance(row, dict) else row) for name in names))
-    else:
-        for row in rows:
-            table.add_row(*(_cell(value) for value in (row if isinstance(row, list) else [row])))
-    console.print(table)
+        return names, [[row.get(name) if isinstance(row, dict) else row for name in names] for row in rows]
+    return [], [row if isinstance(row, list) else [row] for row in rows]
+
+
+def show_table(data: Any, console: Console) -> None:
+    """Whatever a query gave: rows of mappings, rows of lists, a mapping, or a single value."""
+    names, rows = _rows(data)
+    table = Table(box=None, pad_edge=False, show_header=bool(names))
+    for number in range(max([len(names), *map(len, rows)])):
+        ids = [len(row[number]) for row in rows if number < len(row) and _is_id(row[number])]
+        # An id is what one types next, so it is neither cut nor broken.
+        table.add_column(Text(plain(names[number]) if names else ""), overflow="fold", min_width=max(ids, default=None))
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    _print(table, console)
 
 
 def _states(states: dict[str, int]) -> Text:
@@ -121,7 +146,7 @@ def _states(states: dict[str, int]) -> Text:
 def show_rollout(data: dict[str, Any], console: Console, every_host: bool) -> None:
     """A rollout for people: where it stands, its waves, and the hosts that need somebody (or all of them)."""
     title = f": {data['state']}, planned {data['created']}"
-    console.print(Text.assemble(("rollout ", "bold"), (data["id"], "bold"), title))
+    console.print(Text.assemble(("rollout ", "bold"), (data["id"], "bold"), title), soft_wrap=True)
     if data["note"]:
         console.print(Text(f"  {plain(data['note'])}"), soft_wrap=True)
     table = Table(box=None, pad_edge=False)
@@ -136,7 +161,7 @@ def show_rollout(data: dict[str, Any], console: Console, every_host: bool) -> No
             "" if wave["seconds"] is None else duration(wave["seconds"]),
             _states(wave["states"]),
         )
-    console.print(table)
+    _print(table, console)
     shown = [host for host in data["hosts"] if every_host or told(host)]
     if shown:
         console.print()
@@ -151,5 +176,5 @@ def show_rollout(data: dict[str, Any], console: Console, every_host: bool) -> No
                 "" if host["seconds"] is None else duration(host["seconds"]),
                 Text(one_line(told(host), SENTENCES)),
             )
-        console.print(hosts)
+        _print(hosts, console)
     console.print(Text.assemble("all: ", _states(data["states"])))

@@ -78,7 +78,7 @@ class State:
         self.folder = folder
         file = folder / "state.db"
         if not file.is_file():
-            raise FleetError(f"expected a rollout at {folder}, found none; `ocrfleet status` lists those there are")
+            raise FleetError(f"expected a rollout at {folder}, found none; `ocrfleet status --all` lists them")
         # Only ever one connection in each process; the driver's threads take turns.
         self.db = sqlite3.connect(file, timeout=30, check_same_thread=False, isolation_level=None)
         try:

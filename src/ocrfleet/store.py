@@ -34,6 +34,17 @@ def _holder(descriptor: int) -> dict[str, Any]:
         return {}
 
 
+def left_out(states: list[State]) -> dict[str, str]:
+    """Hosts that are out of service, each with the rollout that left it so. The last that worked on a host tells."""
+    told: dict[str, tuple[float, str]] = {}
+    for state in states:
+        out = {host.name for host in state.out_of_service()}
+        for host in state.hosts():
+            if host.began is not None and host.began > told.get(host.name, (0.0, ""))[0]:
+                told[host.name] = (host.began, state.id if host.name in out else "")
+    return {name: rollout for name, (_began, rollout) in told.items() if rollout}
+
+
 def _refuse_foreign(folder: Path) -> None:
     """What is in the state is done on hosts: whoever else could write there could have it do anything."""
     try:
@@ -98,13 +109,23 @@ class Store:
         return self.look()[0]
 
     def open(self, name: str | None) -> State:
-        """The rollout of that id, or the newest."""
+        """The rollout of that id, or of the only one that begins so, or the newest."""
         folders = self._some()
         if name is None:
             return State(folders[0])
-        if Path(name).name != name or name in (".", ".."):
-            raise FleetError(f"expected the id of a rollout, found {name!r}; `ocrfleet status` lists them")
-        return State(self.rollouts / name)
+        if not name or Path(name).name != name:
+            raise FleetError(
+                f"expected the id of a rollout, or its beginning, found {name!r}; `ocrfleet status --all` lists them"
+            )
+        found = [folder for folder in folders if folder.name == name]
+        found = found or [folder for folder in folders if folder.name.startswith(name)]
+        if len(found) != 1:
+            several = f", with which {len(found)} begin: {', '.join(folder.name for folder in found[:5])}"
+            raise FleetError(
+                f"expected the id of a rollout in {self.folder}, or an unambiguous beginning of one, found {name!r}"
+                f"{several if found else ''}{', …' if len(found) > 5 else ''}; `ocrfleet status --all` lists them"
+            )
+        return State(found[0])
 
     def refuse_overlap(self, hosts: list[str], but: str = "") -> None:
         """Two unfinished rollouts must not share a host: each would judge what the other did."""
@@ -120,17 +141,12 @@ class Store:
                 )
 
     def out_of_service(self, but: str) -> list[str]:
-        """Hosts that other rollouts left out of service, over or not; of each the last that worked on it tells."""
-        told: dict[str, tuple[float, bool]] = {}
-        for state in self.all():
-            if state.id == but:
-                continue
-            out = {host.name for host in state.out_of_service()}
-            for host in state.hosts():
-                if host.began is not None and host.began > told.get(host.name, (0.0, False))[0]:
-                    told[host.name] = (host.began, host.name in out)
+        """Hosts that other rollouts left out of service, over or not."""
+        states = self.all()
+        found = left_out([state for state in states if state.id != but])
+        for state in states:
             state.close()
-        return [name for name, (_began, is_out) in told.items() if is_out]
+        return list(found)
 
     def refuse_converted_later(self, hosts: list[str], rollout: State) -> None:
         """No rollout works on a host that a later one has converted: that one would think it is as it left it."""

@@ -166,8 +166,9 @@ def test_status_as_json_and_as_a_table(ocrfleet: Any) -> None:
 @pytest.mark.parametrize(
     ("argv", "code", "said"),
     [
-        (["status", "nothing"], errors.WRONG_INPUT, "expected a rollout at"),
-        (["status", "../x"], errors.WRONG_INPUT, "expected the id of a rollout"),
+        (["status", "nothing"], errors.WRONG_INPUT, "found 'nothing'; `ocrfleet status --all` lists them"),
+        (["status", "../x"], errors.WRONG_INPUT, "expected the id of a rollout, or its beginning"),
+        (["status", ""], errors.WRONG_INPUT, "expected the id of a rollout, or its beginning"),
         (["status", "--query", "a..b"], errors.WRONG_INPUT, "--query"),
         (["approve"], errors.WRONG_INPUT, "expected one that waits for an approval"),
         (["rollout", "-i", "nowhere,", "-p", "/nonexistent"], errors.WRONG_INPUT, "expected a policy file"),
@@ -177,6 +178,41 @@ def test_bad_input_is_one_clear_error(ocrfleet: Any, argv: list[str], code: int,
     found, _, err = ocrfleet(*argv)
     assert (found, said in err) == (code, True), err
     assert "Traceback" not in err
+
+
+def test_a_rollout_is_named_by_the_beginning_of_its_id(ocrfleet: Any, folder: Path) -> None:
+    first, second = Store(folder).open(None).id, later(folder, ["a"]).id
+    for name, chosen in ((first, first), (first[:-1], first), ("9", second), (None, second)):
+        code, said, _ = ocrfleet("status", *([name] if name else []), "--query", "id", "--output", "json")
+        assert (code, json.loads(said)) == (errors.DONE, chosen)
+    Store(folder).new().with_name(f"{first}0").symlink_to(Store(folder).open(first).folder)
+    assert Store(folder).open(first).folder.name == first, "the whole id is not ambiguous"
+    code, _, err = ocrfleet("resume", first[:8])
+    assert code == errors.WRONG_INPUT
+    assert f"found {first[:8]!r}, with which 2 begin: {first}0, {first}; " in err
+
+
+@pytest.mark.parametrize("width", [None, "60"])
+def test_ids_and_texts_are_whole_in_every_table(
+    ocrfleet: Any, folder: Path, width: str | None, monkeypatch: Any
+) -> None:
+    """Elsewhere than on a terminal, too, where a row is a line."""
+    if width:
+        monkeypatch.setenv("COLUMNS", width)
+        monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
+    first = Store(folder).open(None)
+    told = f"the cause {'/opt/x' * 30} and the end"
+    first.end([("ocr-gpu-12", "failed", told, {}, "")])
+    later(folder, [f"a-host-with-a-long-name-{number}" for number in range(20)])
+    for argv in (["--all"], ["--all", "--query", "[].[id, state, created, hosts, out_of_service]"]):
+        _, said, _ = ocrfleet("status", *argv)
+        assert first.id in said and "99991231-000000-0000" in said
+    for argv in ([first.id], [first.id, "--query", "hosts[?state=='failed'].[name, message]"]):
+        _, said, _ = ocrfleet("status", *argv)
+        [*_, line] = [line for line in said.splitlines() if "ocr-gpu-12" in line]
+        assert line.endswith("and the end") is (width is None)
+        assert "and the end" in " ".join(said.split())
+    assert f"ocrfleet resume {first.id}" in ocrfleet("status", first.id)[1]
 
 
 def test_a_second_driver_is_refused_and_told_who_works(ocrfleet: Any, folder: Path) -> None:
@@ -332,6 +368,11 @@ def test_an_abort_reaches_the_rollout_it_names_or_nobody(ocrfleet: Any, folder: 
         assert (code, "is noted" in said) == (errors.DONE, True)
 
 
+def out_of_service_by_rollout(ocrfleet: Any) -> dict[str, list[str]]:
+    _, said, _ = ocrfleet("status", "--all", "--output", "json")
+    return {row["id"]: row["out_of_service"] for row in json.loads(said)}
+
+
 def test_who_is_out_of_service_is_known_to_all_rollouts(ocrfleet: Any, folder: Path, fake: Any) -> None:
     store = Store(folder)
     first = store.open(None)
@@ -339,11 +380,14 @@ def test_who_is_out_of_service_is_known_to_all_rollouts(ocrfleet: Any, folder: P
     first.set_state("aborted")
     assert store.out_of_service(but="") == ["ocr-gpu-02", "ocr-gpu-12"]
     assert store.out_of_service(but=first.id) == []
-    rows = {row["id"]: row["out_of_service"] for row in json.loads(ocrfleet("status", "--all", "--output", "json")[1])}
-    assert rows[first.id] == ["ocr-gpu-02", "ocr-gpu-12"]
+    assert out_of_service_by_rollout(ocrfleet) == {first.id: ["ocr-gpu-02", "ocr-gpu-12"]}
+    second = later(folder, ["ocr-gpu-12"])
+    Driver(second, Silent(), make_ansible=fake).forward()
+    assert out_of_service_by_rollout(ocrfleet) == {first.id: ["ocr-gpu-02"], second.id: ["ocr-gpu-12"]}
     fake.answers.clear()
-    Driver(later(folder, ["ocr-gpu-12"]), Silent(), make_ansible=fake).forward()
+    Driver(second, Silent(), make_ansible=fake).forward()
     assert store.out_of_service(but="") == ["ocr-gpu-02"]
+    assert out_of_service_by_rollout(ocrfleet) == {first.id: ["ocr-gpu-02"], second.id: []}
 
 
 @pytest.mark.parametrize(
