@@ -19,6 +19,7 @@ import yaml
 from jmespath.exceptions import JMESPathError
 
 from ocrfleet.errors import FleetError
+from ocrfleet.text import one_line
 
 if TYPE_CHECKING:
     import jsonschema
@@ -46,12 +47,35 @@ def _unknown_names(value: Any, rules: dict[str, Any], where: str) -> Iterator[st
             yield f"{where}{name} is no setting; {hint}"
 
 
+_KINDS = {
+    "string": "a text",
+    "number": "a number",
+    "integer": "a whole number",
+    "array": "a list",
+    "object": "a mapping",
+}
+
+
+def in_words(rules: dict[str, Any]) -> str:
+    """What a rule of the schema expects, as it says itself, or else as follows from it."""
+    if "expected" in rules:
+        return str(rules["expected"])
+    if "enum" in rules:
+        return f"one of {', '.join(rules['enum'])}"
+    text = _KINDS[rules["type"]]
+    text += " that is not empty" if rules.get("minLength") else ""
+    return text + (f" from {rules['minimum']} up" if "minimum" in rules else "")
+
+
 def _sentence(error: jsonschema.ValidationError) -> list[str]:
     where = ".".join(str(part) for part in error.absolute_path)
     if error.validator == "additionalProperties":
         return list(_unknown_names(error.instance, dict(error.schema), f"{where}." if where else ""))
-    wanted = error.schema.get("expected") or error.schema.get("description") or error.message
-    return [f"{where or 'the policy'}: expected {wanted}; found {json.dumps(error.instance, default=str)}"]
+    if error.validator == "required":
+        missing = [name for name in error.validator_value if name not in error.instance]
+        return [f'{where}: expected the setting "{name}" as well, found none; add it' for name in missing]
+    found = one_line(json.dumps(error.instance, default=str, ensure_ascii=False))
+    return [f"{where or 'the policy'}: expected {in_words(dict(error.schema))}, found {found}"]
 
 
 def _every_window(policy: Policy) -> Iterator[dict[str, Any]]:
@@ -96,7 +120,8 @@ def complete(given: object, source: str = "the policy") -> Policy:
 
     rules = schema()
     found = sorted(jsonschema.Draft202012Validator(rules).iter_errors(given), key=lambda error: list(error.path))
-    problems = [sentence for error in found for sentence in _sentence(error)]
+    # Several rules may miss the same.
+    problems = list(dict.fromkeys(sentence for error in found for sentence in _sentence(error)))
     policy: Policy = {}
     if not problems and isinstance(given, dict):
         for name, rule in rules["properties"].items():
@@ -105,15 +130,49 @@ def complete(given: object, source: str = "the policy") -> Policy:
         problems = list(_beyond_the_schema(policy))
         policy["shards"] = len(policy["workers"]) or policy["shards"]
     if problems:
-        raise FleetError(f"{source} is not right; nothing was touched.\n- " + "\n- ".join(problems))
+        raise FleetError(f"{source} is not right; nothing was touched. Correct this:\n- " + "\n- ".join(problems))
     return policy
+
+
+def _given_twice(node: yaml.Node | None, where: str, seen: set[int]) -> Iterator[str]:
+    """Keys that stand in one mapping more than once, where YAML's reader takes the last one."""
+    if id(node) in seen:  # by another name
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for number, entry in enumerate(node.value):
+            yield from _given_twice(entry, f"{where}{number}.", seen)
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[tuple[str, str], list[str]] = {}
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                lines.setdefault((key.tag, key.value), []).append(str(key.start_mark.line + 1))
+                yield from _given_twice(value, f"{where}{key.value}.", seen)
+        for (_tag, name), found in lines.items():
+            if len(found) > 1:
+                yield f"{where}{name} in lines {', '.join(found[:-1])} and {found[-1]}"
+
+
+def _read(text: str, path: str) -> object:
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        # Before mappings that are merged in (<<), whose keys may stand beside others.
+        twice = list(_given_twice(node, "", set()))
+        if twice:
+            raise FleetError(
+                f"{path}: expected each setting once, found {'; '.join(twice)}; leave one of each, nothing was touched"
+            )
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def load(path: str | None) -> Policy:
     if path is None:
         return complete({})
     try:
-        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        given = _read(Path(path).read_text(encoding="utf-8"), path)
     except (OSError, UnicodeDecodeError) as error:
         raise FleetError(f"expected a policy file at {path}: {error}") from error
     except yaml.YAMLError as error:

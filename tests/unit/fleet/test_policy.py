@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from ocrfleet import policy
@@ -38,7 +43,37 @@ def test_an_empty_policy_is_one_canary_then_shares_and_no_failure() -> None:
         ({"hooks": {"drain": {"command": ["a"]}}}, "expected undrain beside drain"),
         ({"workers": ["ansible-runner worker"]}, "workers.0: expected a command as a list of words"),
         ({"workers": [["a"], ["b"]], "shards": 3}, "shards: expected none beside workers"),
-        (["waves"], "expected"),
+        (["waves"], 'the policy: expected a mapping of settings, found ["waves"]'),
+        (
+            {"waves": 3},
+            'waves: expected a list of numbers and percentages of hosts, such as [1, "10%", "100%"], found 3',
+        ),
+        ({"soak_minutes": "long"}, 'soak_minutes: expected a number from 0 up, found "long"'),
+        ({"soak_minutes": -1}, "soak_minutes: expected a number from 0 up, found -1"),
+        ({"forks": 2.5}, "forks: expected a whole number from 1 up, found 2.5"),
+        ({"variables": []}, "variables: expected a mapping of names to values, such as {fi_method: pypi}, found []"),
+        ({"playbook": True}, "playbook: expected the name or the file of a playbook, as a text, found true"),
+        (
+            {"hooks": {"undrain": {"command": "lb"}}},
+            'hooks.undrain.command: expected a command as a list of words, such as [lb-ctl, drain, "{host}"], found',
+        ),
+        ({"hooks": {"undrain": {"command": ["a"], "timeout": 0}}}, "expected a number of seconds above 0, found 0"),
+        (
+            {"gates": [{"name": "speed", "query": "a"}]},
+            "gates.0: expected a mapping with name, query, and at_least, at_most or both, found ",
+        ),
+        (
+            {"gates": [{"query": "a", "at_least": 1}]},
+            'gates.0: expected the setting "name" as well, found none; add it',
+        ),
+        ({"gates": [{"name": "", "query": "a", "at_least": 1}]}, "gates.0.name: expected a text that is not empty"),
+        ({"gates": [{"name": "a", "query": "a", "at_least": True}]}, "gates.0.at_least: expected a number, found true"),
+        (
+            {"windows": [{"days": ["monday"], "from": "22:00", "to": "04:00"}]},
+            'windows.0.days.0: expected one of mon, tue, wed, thu, fri, sat, sun, found "monday"',
+        ),
+        ({"groups": {"a": 3}}, "groups.a: expected a mapping with at_once, windows or both, found 3"),
+        ({"apart": [["a", "a"]]}, "apart.0: expected a list of two or more different hosts, found "),
     ],
 )
 def test_each_mistake_is_named(given: object, said: str) -> None:
@@ -46,6 +81,57 @@ def test_each_mistake_is_named(given: object, said: str) -> None:
         policy.complete(given)
     assert said in str(error.value)
     assert "nothing was touched" in str(error.value)
+
+
+def schemas(rules: Any, where: str = "policy") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each rule for a value, with where it stands."""
+    if isinstance(rules, dict):
+        if isinstance(rules.get("type"), str):
+            yield where, rules
+        rules = rules.items()
+    for name, inner in rules if not isinstance(rules, list) else enumerate(rules):
+        if isinstance(inner, (dict, list)) and name not in ("default", "anyOf"):
+            yield from schemas(inner, f"{where}.{name}")
+
+
+@pytest.mark.parametrize(("where", "rules"), list(schemas(policy.schema())))
+def test_what_is_expected_is_said_in_words(where: str, rules: dict[str, Any]) -> None:
+    """Of whatever value the schema has a rule for, by itself, not by a description or by Python's names of types."""
+    assert re.match(r"(an?|the|one of|either an?) [a-z]", policy.in_words(rules)), where
+    assert not policy.in_words(rules).endswith(".")
+
+
+def test_one_mistake_is_told_once() -> None:
+    with pytest.raises(FleetError) as error:
+        policy.complete({"hooks": {"undrain": 3}})
+    assert str(error.value).count("hooks.undrain: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("forks: 1\nwaves: [1]\nforks: 2\n", "forks in lines 1 and 3"),
+        ("groups:\n  a: {at_once: 1}\n  a:\n    at_once: 2\n", "groups.a in lines 2 and 3"),
+        ("gates:\n- name: a\n  query: b\n  'name': c\n", "gates.0.name in lines 2 and 4"),
+        ("forks: 1\nforks: 1\nforks: 1\nshards: 1\nshards: 2", "forks in lines 1, 2 and 3; shards in lines 4 and 5"),
+    ],
+)
+def test_a_key_given_twice_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "policy.yml"
+    file.write_text(text)
+    with pytest.raises(FleetError, match=re.escape(f"{file}: expected each setting once, found {said}; leave")):
+        policy.load(str(file))
+
+
+def test_a_key_may_stand_beside_one_that_is_merged_in(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yml"
+    file.write_text("variables: {a: {b: &one {<<: &two {x: 1}, x: 2}}, c: {<<: *one, x: 3}, d: [*two, *one]}\n")
+    assert policy.load(str(file))["variables"]["c"] == {"x": 3}
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "policy.yml").touch()
+    assert policy.load(str(tmp_path / "policy.yml")) == policy.complete({})
 
 
 def test_all_mistakes_are_told_at_once() -> None:
