@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shlex
@@ -16,11 +17,13 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 from ocrfleet import ansible, cli, errors, planning, policy
 from ocrfleet.rollout import Driver
 from ocrfleet.state import State
 from ocrfleet.store import Store
+from ocrfleet.survey import Survey
 
 from .conftest import Silent
 
@@ -78,11 +81,17 @@ def test_the_guide_lists_every_exit_code() -> None:
         assert f"| {code} | {meaning} |" in text
 
 
-def test_the_guides_policy_is_a_policy() -> None:
+def test_the_guides_policy_is_a_policy_of_the_guides_inventory(tmp_path: Path, monkeypatch: Any) -> None:
     text = (ROOT / "docs/guides/fleet.md").read_text(encoding="utf-8")
     shown, workers = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert policy.complete(yaml.safe_load(workers))["shards"] == 3
-    policy.complete(yaml.safe_load(shown))
+    (tmp_path / "policy.yml").write_text(shown)
+    [hosts] = re.findall(r"```ini\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "hosts").write_text(hosts)
+    monkeypatch.setattr(cli, "survey", lambda *_: Survey({}, {}, {}))
+    args = cli.parser().parse_args(["plan", "-i", str(tmp_path / "hosts"), "-p", str(tmp_path / "policy.yml")])
+    chosen, fleet, _found = cli.look(args, Console(file=io.StringIO()))
+    assert set(chosen["groups"]) <= {name for names in fleet.groups.values() for name in names}
 
 
 def test_the_report_of_thirty_hosts(ocrfleet: Any, folder: Path) -> None:
