@@ -12,7 +12,7 @@ import secrets
 import shlex
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def _holder(descriptor: int) -> dict[str, Any]:
         return {}
 
 
-def left_out(states: list[State]) -> dict[str, str]:
+def left_out(states: Iterable[State]) -> dict[str, str]:
     """Hosts that are out of service, each with the rollout that left it so. The last that worked on a host tells."""
     told: dict[str, tuple[float, str]] = {}
     for state in states:
