@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -113,6 +114,18 @@ def environment() -> dict[str, str]:
     if Path("ansible.cfg").is_file() and "ANSIBLE_CONFIG" not in os.environ:
         env["ANSIBLE_CONFIG"] = str(Path("ansible.cfg").absolute())  # runner works in a folder of its own
     return env
+
+
+def by_hand(inventory: list[str], playbook: str, host: str, *more: str) -> str:
+    """An ansible-playbook for one host, as it works where ocrfleet does: in the shell of whoever reads of it."""
+    known = [str(Path.home() / ".ansible/collections"), "/usr/share/ansible/collections"]
+    path = environment().get("ANSIBLE_COLLECTIONS_PATH")
+    needed = path is not None and "ANSIBLE_COLLECTIONS_PATH" not in os.environ and path not in known
+    program = "ansible-playbook"
+    program = program if shutil.which(program) else str(Path(sys.executable).with_name(program))
+    sources = [word for source in inventory for word in ("-i", source)]
+    words = [f"ANSIBLE_COLLECTIONS_PATH={path}"] if needed else []
+    return shlex.join([*words, program, *sources, playbook, "-l", host, *more])
 
 
 def believed(found: Evidence, began: float) -> Outcome:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from ocrfleet import errors, evidence, gate, hooks, planning, survey
-from ocrfleet.ansible import HOOKS, Ansible, Outcome, Silent, at_work, believed, remove_leftovers
+from ocrfleet.ansible import HOOKS, Ansible, Outcome, Silent, at_work, believed, by_hand, remove_leftovers
 from ocrfleet.errors import FleetError, Refused
 from ocrfleet.state import Host, State
 from ocrfleet.text import one_line, plain
@@ -360,6 +360,7 @@ class Driver:
         file = self._lock_file(cohort)
         file.parent.mkdir(mode=0o700, exist_ok=True)
         draft = file.with_suffix(".new")
+        draft.touch(mode=0o600)
         draft.write_text(text, encoding="utf-8")
         os.replace(draft, file)
         return str(file)
@@ -592,11 +593,12 @@ class Driver:
         before = {host.name: host for host in self.state.named(names)}
         baselines = {name: self._baseline(host) for name, host in before.items()}
         known = [name for name in names if baselines[name]]
-        why = (
-            "this rollout may have changed it, and no evidence names the baseline to return to; `ansible-playbook "
-            "-i INVENTORY ocrfleet.gpu_stack.rollback -l HOST -e rollback_list_only=true` lists those that it has"
-        )
-        self._skip({name: why for name in names if name not in known}, "not rolled back")
+        why = "this rollout may have changed it, and no evidence names the baseline to return to; to list those it has:"
+        lists, only = "ocrfleet.gpu_stack.rollback", ("-e", "rollback_list_only=true")
+        lost = {
+            name: f"{why}\n{by_hand(self.state.inventory, lists, name, *only)}" for name in names if name not in known
+        }
+        self._skip(lost, "not rolled back")
         if not known:
             return False
         run = self._new_run()

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from typing import Any
 
 import pytest
@@ -133,6 +135,26 @@ def test_a_host_whose_killed_run_told_nothing_is_converted_and_has_no_known_way_
     assert back(state) == errors.STOPPED
     assert states(state) == {"h1": "rolled back", "h2": "not rolled back", "h3": "rolled back"}
     assert "rollback_list_only" in state.note
+
+
+def test_the_way_to_list_baselines_works_as_it_is_told(make, drive, back, fake, tmp_path, monkeypatch) -> None:
+    """From wherever the reader is: the collection is found."""
+    monkeypatch.delenv("ANSIBLE_COLLECTIONS_PATH", raising=False)
+    monkeypatch.chdir(tmp_path)
+    state = make(1)
+    fake.answers["h1"] = "unknown"
+    assert drive(state) == errors.STOPPED
+    fake.answers["h1"] = "unchanged"
+    fake.tells["h1"] = {"transaction": {}, "lock": "", "finished": "9999-01-01T00:00:00Z"}
+    assert drive(state) == errors.DONE
+    assert back(state) == errors.STOPPED
+    command = state.hosts()[0].message.splitlines()[-1]
+    assert command.endswith("ocrfleet.gpu_stack.rollback -l h1 -e rollback_list_only=true")
+    (tmp_path / "inv").write_text("h1\n")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    line = f"{command} --list-hosts"
+    done = subprocess.run(["sh", "-c", line], env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, "h1" in done.stdout) == (0, True), done.stderr
 
 
 def test_a_host_whose_killed_run_told_nothing_goes_back_to_what_that_run_froze(make, drive, back, fake) -> None:

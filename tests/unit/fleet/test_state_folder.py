@@ -86,3 +86,10 @@ def test_a_file_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     (tmp_path / "file").touch()
     assert cli.main(["--state-dir", str(tmp_path / "file"), "status"]) == errors.WRONG_INPUT
     assert f"expected a folder, found a file at {tmp_path / 'file'}" in capsys.readouterr().err
+
+
+def test_the_locks_of_a_rollout_are_private(make: Any, drive: Any) -> None:
+    state = make(2, waves=[1, 1])
+    assert drive(state) == errors.DONE
+    [lock] = (state.folder / "locks").iterdir()
+    assert mode(lock) == 0o600
