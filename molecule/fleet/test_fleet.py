@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ ENVIRONMENT = "/home/ocr/stack/envs/olmocr-optimized"
 STATE = "/home/ocr/stack/envs/.olmocr-optimized.gpu_stack"
 # The light hosts have no system packages, and need none.
 LIGHT = {"__stack_platforms": {"debian-12": {"manager": "apt", "packages": []}}}
-DONE, STOPPED, REFUSED = 0, 3, 5
+DONE, STOPPED, PAUSED, REFUSED = 0, 3, 4, 5
 
 
 def podman(*argv: str, stdin: str = "", check: bool = True) -> str:
@@ -98,23 +99,30 @@ class Fleet:
             self.argv(command, *more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=PROJECT
         )
 
+    def status(self, query: str) -> Any:
+        return json.loads(self.run("status", "--output=json", f"--query={query}").stdout)
+
     def states(self) -> dict[str, str]:
-        shown = self.run("status", "--output=json", "--query=hosts[].[name, state]")
-        return {name: state for name, state in json.loads(shown.stdout)}
+        return {name: state for name, state in self.status("hosts[].[name, state]")}
 
     def message(self, host: str) -> str:
-        return self.run("status", f"--query=hosts[?name=='{host}'].message | [0]", "--output=json").stdout
+        return str(self.status(f"hosts[?name=='{host}'].message | [0]"))
 
-    def wait_for_task(self, task: str, process: subprocess.Popen[str], limit: float = 1200) -> None:
+    def wait_until(
+        self, seen: Callable[[], bool], what: str, process: subprocess.Popen[str], pause: float = 0.05
+    ) -> None:
+        until = time.monotonic() + 1200
+        while not seen():
+            assert process.poll() is None, f"ended before {what}: {process.stdout.read() if process.stdout else ''}"
+            assert time.monotonic() < until, f"expected {what} within 1200 s"
+            time.sleep(pause)
+
+    def wait_for_task(self, task: str, process: subprocess.Popen[str]) -> None:
         """Until ansible-playbook says that a task begins."""
-        until = time.monotonic() + limit
-        while time.monotonic() < until:
-            for log in self.folder.glob("state/rollouts/*/runs/*/*.runner/artifacts/*/stdout"):
-                if task in log.read_text(errors="replace"):
-                    return
-            assert process.poll() is None, f"ended before {task}: {process.stdout.read() if process.stdout else ''}"
-            time.sleep(0.05)
-        raise AssertionError(f"{task} did not begin")
+        logs = "state/rollouts/*/runs/*/*.runner/artifacts/*/stdout"
+        self.wait_until(
+            lambda: any(task in log.read_text(errors="replace") for log in self.folder.glob(logs)), task, process
+        )
 
 
 @contextmanager
@@ -128,6 +136,15 @@ def fault(host: str, what: str) -> Iterator[None]:
 
 FIRST = ("fleet-1", "fleet-2", "fleet-3", "fleet-4")
 WAVES = [1, 2, "100%"]
+PHASES = {
+    "look": ": Look at the machine, change nothing",
+    "plan": ": Ask for FlashInfer, to plan",
+    "freeze": ": Freeze the environment and make a candidate",
+    "install": ": Ask for FlashInfer, to install",
+    "verify": ": Run the checklist (about",
+    "promote": ": Make the candidate the environment",
+    "report": ": Write the report on the host and on the control node",
+}
 
 
 @dataclass
@@ -140,8 +157,8 @@ class Seen:
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
-def each(of: Callable[[str], Any]) -> dict[str, Any]:
-    return {host: of(host) for host in FIRST}
+def each(of: Callable[[str], Any], hosts: Iterable[str] = FIRST) -> dict[str, Any]:
+    return {host: of(host) for host in hosts}
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +246,197 @@ def test_ansible_alone_gives_the_same(seen: Seen) -> None:
     assert each(tree) == seen.before
 
 
+LIMITED = tuple(f"fleet-{number}" for number in range(1, 8))
+RACKS = {"rack_a": LIMITED[1:4], "rack_b": LIMITED[3:5]}  # as in the inventory; fleet-4 is in both
+APART = ("fleet-3", "fleet-6")
+
+
+def hook_here(folder: Path, what: str) -> dict[str, Any]:
+    """A hook that is a command on the control node: it notes for which host, and when."""
+    return {"command": ["sh", "-c", f'echo "$1 {what} $(date +%s.%N)" >>{folder}/hooks.log', "hook", "{host}"]}
+
+
+def hook_there(folder: Path, what: str) -> dict[str, Any]:
+    """A hook that is a playbook: it notes on the host when, and fails where the file no-WHAT says so."""
+    script = f"echo $(hostname) {what} $(date +%s.%N) >>$HOME/{folder.name}.log; test ! -e $HOME/no-{what}"
+    tasks = [{"name": f"Note the {what}", "ansible.builtin.shell": script}]
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{what}.yml"
+    file.write_text(json.dumps([{"name": what, "hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    return {"playbook": str(file)}
+
+
+@contextmanager
+def undrainable(host: str) -> Iterator[None]:
+    on(host, "touch $HOME/no-drain")
+    try:
+        yield
+    finally:
+        on(host, "rm $HOME/no-drain")
+
+
+@dataclass(frozen=True)
+class Outage:
+    """A host was out of service, or on the way there or back: times by the hooks."""
+
+    host: str
+    since: float
+    until: float
+
+
+def outages(fleet: Fleet, hosts: Iterable[str] = LIMITED) -> list[Outage]:
+    """What the hooks noted, here and on the hosts: each drain of a host has one undrain after it, and no other."""
+    here = fleet.folder / "hooks.log"
+    notes = here.read_text() if here.is_file() else ""
+    for host in hosts:
+        notes += on(host, f"cat $HOME/{fleet.folder.name}.log 2>/dev/null || true") + "\n"
+    said = sorted((host, float(at), what) for host, what, at in (line.split() for line in notes.split("\n") if line))
+    assert [what for _host, _at, what in said] == ["drain", "undrain"] * (len(said) // 2), said
+    assert [host for host, _at, _what in said[::2]] == [host for host, _at, _what in said[1::2]], said
+    return [Outage(host, since, until) for (host, since, _), (_, until, _) in zip(said[::2], said[1::2], strict=True)]
+
+
+def most_down(found: list[Outage], hosts: Iterable[str]) -> int:
+    """Of these hosts, how many were out of service at the same time."""
+    ours = [outage for outage in found if outage.host in hosts]
+    return max(sum(other.since <= outage.since < other.until for other in ours) for outage in ours)
+
+
+def changes(host: str, since: float) -> list[float]:
+    """When a file or folder of the stack was last changed on a host, whatever changed it and whatever it claims."""
+    script = f"find /home/ocr/stack -newerct @{since} ! -name __pycache__ ! -path '*/__pycache__/*' -printf '%C@\\n'"
+    return [float(at) for at in on(host, script).split()]
+
+
+def changed_in_service(found: list[Outage], since: float) -> dict[str, list[float]]:
+    """Hosts that were changed while they were in service, and when."""
+    late = {
+        host: [
+            at
+            for at in changes(host, since)
+            if not any(outage.since < at < outage.until for outage in found if outage.host == host)
+        ]
+        for host in LIMITED
+    }
+    return {host: times for host, times in late.items() if times}
+
+
+@dataclass
+class Limited:
+    """A rollout under a policy that limits all it can, and what its hosts were before."""
+
+    fleet: Fleet
+    began: float
+    opens: float
+    before: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def limited() -> Limited:
+    """Its window opens one to two minutes from now: what runs until then finds it shut."""
+    began = time.time()
+    opens = 60 * (began // 60 + 2)
+    window = {name: time.strftime("%H:%M", time.gmtime(at)) for name, at in (("from", opens), ("to", opens + 7200))}
+    folder = FOLDER / "fleet-limited"
+    fleet = Fleet(
+        folder,
+        ":".join(LIMITED),
+        waves=[1, "100%"],
+        at_once=3,
+        groups={"rack_a": {"at_once": 2}, "rack_b": {"at_once": 1}},
+        apart=[APART],
+        windows=[window],
+        approve_after=[1],
+        hooks={"drain": hook_there(folder, "drain"), "undrain": hook_here(folder, "undrain")},
+    )
+    return Limited(fleet, began, opens, each(tree, LIMITED))
+
+
+def assert_within_limits(found: list[Outage]) -> None:
+    """Each limit is reached, and none is passed."""
+    assert most_down(found, LIMITED) == 3
+    assert {rack: most_down(found, hosts) for rack, hosts in RACKS.items()} == {"rack_a": 2, "rack_b": 1}
+    assert most_down(found, APART) == 1
+
+
+def test_while_its_window_is_shut_a_rollout_begins_nothing(limited: Limited) -> None:
+    done = limited.fleet.run("rollout", "--no-wait")
+    assert time.time() < limited.opens, "too slow a machine for this test"
+    assert (done.returncode, "waiting for a maintenance window" in done.stdout) == (PAUSED, True)
+    assert set(limited.fleet.states().values()) == {"pending"}
+    assert outages(limited.fleet) == []
+    assert not any(each(lambda host: changes(host, limited.began), LIMITED).values())
+
+
+def test_abort_lets_hosts_at_work_end_and_go_back_into_service_and_begins_no_other() -> None:
+    """Here a command drains, and a playbook brings back."""
+    folder, hosts = FOLDER / "fleet-abort", FIRST[:3]
+    hooks = {"drain": hook_here(folder, "drain"), "undrain": hook_there(folder, "undrain")}
+    fleet = Fleet(folder, ":".join(hosts), waves=["100%"], at_once=2, hooks=hooks)
+    before, began = each(tree, hosts), time.time()
+    process = fleet.start("rollout")
+    fleet.wait_for_task(PHASES["freeze"], process)
+    asked = time.time()
+    assert fleet.run("abort").returncode == DONE
+    said, _ = process.communicate(timeout=600)
+    assert (process.returncode, fleet.status("state")) == (PAUSED, "aborted"), said
+    assert fleet.states() == {"fleet-1": "converted", "fleet-2": "converted", "fleet-3": "pending"}
+    assert each(has_flashinfer, hosts) == {"fleet-1": True, "fleet-2": True, "fleet-3": False}
+    found = outages(fleet)
+    assert [outage.host for outage in found if outage.since < asked < outage.until] == ["fleet-1", "fleet-2"]
+    assert (len(found), changes("fleet-3", began)) == (2, [])
+    assert fleet.run("rollback").returncode == DONE
+    assert each(tree, hosts) == before
+    found = outages(fleet)
+    assert Counter(outage.host for outage in found) == {"fleet-1": 2, "fleet-2": 2}
+    assert changed_in_service(found, began) == {}
+
+
+def test_limits_hold_until_hosts_that_fail_or_cannot_be_drained_close_the_gate(limited: Limited) -> None:
+    fleet = limited.fleet
+    with fault("fleet-3", "broken"), undrainable("fleet-5"):
+        resumed = time.time()
+        process = fleet.start("resume")
+        time.sleep(max(0, limited.opens - time.time()))
+        fleet.wait_until(lambda: fleet.status("state") == "waiting", "it waits for an approval", process, pause=1)
+        approved = time.time()
+        assert [outage.host for outage in outages(fleet)] == ["fleet-1"]
+        assert fleet.run("approve").returncode == DONE
+        said, _ = process.communicate(timeout=600)
+        assert process.returncode == STOPPED, said
+    expected = {"fleet-1": "converted", "fleet-2": "converted", "fleet-3": "failed", "fleet-5": "skipped"}
+    assert fleet.states() == {**dict.fromkeys(LIMITED, "pending"), **expected}
+    assert "broken on purpose" in fleet.message("fleet-3")
+    assert "not drained: Note the drain" in fleet.message("fleet-5")
+    found = outages(fleet)
+    assert {outage.host: outage.since > approved for outage in found} == {host: host != "fleet-1" for host in expected}
+    assert limited.opens < min(outage.since for outage in found)
+    # What failed is as before, and what could not be drained was never touched. Both are in service again.
+    assert tree("fleet-3") == limited.before["fleet-3"]
+    assert (untouched("fleet-5"), changes("fleet-5", limited.began)) == (True, [])
+    assert fleet.run("resume").returncode == DONE
+    assert set(fleet.states().values()) == {"converted"}
+    assert all(each(has_flashinfer, LIMITED).values())
+    found = outages(fleet)
+    assert Counter(outage.host for outage in found) == {**dict.fromkeys(LIMITED, 1), "fleet-3": 2, "fleet-5": 2}
+    assert_within_limits(found)
+    assert changed_in_service(found, resumed) == {}
+
+
+def test_the_way_back_has_the_same_hooks_and_limits(limited: Limited) -> None:
+    fleet, began = limited.fleet, time.time()
+    with undrainable("fleet-7"):
+        assert fleet.run("rollback").returncode == STOPPED
+    assert fleet.states() == {**dict.fromkeys(LIMITED, "rolled back"), "fleet-7": "converted"}
+    assert (has_flashinfer("fleet-7"), changes("fleet-7", began)) == (True, [])
+    assert fleet.run("rollback").returncode == DONE
+    assert each(tree, LIMITED) == limited.before
+    found = [outage for outage in outages(fleet) if outage.since > began]
+    assert Counter(outage.host for outage in found) == {**dict.fromkeys(LIMITED, 1), "fleet-7": 2}
+    assert_within_limits(found)
+    assert changed_in_service(found, began) == {}
+
+
 def test_a_drifted_host_is_found_beforehand_and_has_a_wave_of_its_own() -> None:
     on("fleet-8", f"cp -r {ENVIRONMENT}/lib/python3.11/site-packages/olmocr-0.4.2.dist-info /tmp/drift")
     on("fleet-8", f"mv /tmp/drift {ENVIRONMENT}/lib/python3.11/site-packages/by_hand-1.0.dist-info")
@@ -242,15 +450,6 @@ def test_a_drifted_host_is_found_beforehand_and_has_a_wave_of_its_own() -> None:
     assert json.loads(shown.stdout) == [[True, ["fleet-5", "fleet-6", "fleet-7"]], [True, ["fleet-8"]]]
 
 
-PHASES = {
-    "look": ": Look at the machine, change nothing",
-    "plan": ": Ask for FlashInfer, to plan",
-    "freeze": ": Freeze the environment and make a candidate",
-    "install": ": Ask for FlashInfer, to install",
-    "verify": ": Run the checklist (about",
-    "promote": ": Make the candidate the environment",
-    "report": ": Write the report on the host and on the control node",
-}
 # Who dies: the driver, whose playbooks may end by themselves, or all that runs on the control node.
 KILLS = {f"fleet-{number}": (phase, number % 2 == 0) for number, phase in enumerate(PHASES, start=1)}
 
@@ -335,7 +534,7 @@ def test_two_workers_by_ssh_of_which_one_outlives_the_control_node(collection: P
     hosts = ("fleet-6", "fleet-7")
     for host in hosts:
         Fleet(FOLDER / f"fleet-kill-{host}", host).run("rollback")
-    before = {host: tree(host) for host in hosts}
+    before = each(tree, hosts)
     with ThreadPoolExecutor() as pool:
         workers = list(pool.map(lambda host: make_worker(host, collection), hosts))
     variables = {**LIGHT, "ansible_connection": "local"}
@@ -361,7 +560,7 @@ def test_two_workers_by_ssh_of_which_one_outlives_the_control_node(collection: P
     assert set(fleet.states().values()) == {"unchanged"}
     first = sorted(path.name for path in (fleet.folder / "state/rollouts").iterdir())[0]
     assert fleet.run("rollback", first).returncode == DONE
-    assert {host: tree(host) for host in hosts} == before
+    assert each(tree, hosts) == before
 
 
 @pytest.mark.skipif(os.environ.get("OCRFLEET_FLEET_REAL") == "0", reason="OCRFLEET_FLEET_REAL=0")
