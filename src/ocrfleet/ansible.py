@@ -470,7 +470,7 @@ def _listing(inventory: list[str], limit: str | None, strict: bool) -> dict[str,
 
 
 def fleet_of(listing: dict[str, Any]) -> Fleet:
-    """Hosts in the order of the groups, and for each all groups above it."""
+    """Hosts in Ansible's own order, group by group from the top down, and for each all groups above it."""
     parents: dict[str, set[str]] = {}
     for name, group in listing.items():
         for child in group.get("children", []) if isinstance(group, dict) else []:
@@ -486,9 +486,14 @@ def fleet_of(listing: dict[str, Any]) -> Fleet:
                 waiting += parents.get(current, set())
         return found
 
+    # The listing itself is sorted by names; only the lists of children have the inventory's order.
+    names = ["all"]
+    for name in names:
+        names += [child for child in listing.get(name, {}).get("children", []) if child not in names]
     groups: dict[str, set[str]] = {}
     hosts: dict[str, None] = {}
-    for name, group in listing.items():
+    for name in dict.fromkeys([*names, *listing]):
+        group = listing.get(name)
         if name == "_meta" or not isinstance(group, dict):
             continue
         for host in group.get("hosts", []):

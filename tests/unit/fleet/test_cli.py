@@ -11,6 +11,7 @@ import re
 import shlex
 import sqlite3
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -425,6 +426,19 @@ def test_a_host_whose_name_ansible_takes_for_others_is_refused(tmp_path: Path, n
     inventory.write_text(json.dumps({"gpu": {"hosts": {"h1": None, name: None}}}))
     with pytest.raises(errors.FleetError, match="are taken for a group, a pattern or an option: "):
         ansible.read_inventory([str(inventory)], None)
+
+
+def test_the_hosts_have_the_order_in_which_ansible_takes_them(tmp_path: Path) -> None:
+    """The first one is the canary, as in playbooks/rollout.yml; `ansible-inventory` sorts the groups by name."""
+    deep = {"children": {"rack": {"hosts": {"h3": None}}}}
+    groups = {"site": deep, "first": {"hosts": {"h9": None}}, "all_else": {"hosts": {"h2": None, "h1": None}}}
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(json.dumps({"all": {"children": groups}}))
+    listed = subprocess.run(
+        ["ansible", "all", "--list-hosts", f"--inventory={inventory}"], capture_output=True, text=True, check=True
+    )
+    assert listed.stdout.split()[2:] == ["h9", "h2", "h1", "h3"]
+    assert ansible.read_inventory([str(inventory)], None).hosts == ["h9", "h2", "h1", "h3"]
 
 
 def test_the_name_of_a_cohort_steers_no_terminal(ocrfleet: Any, folder: Path) -> None:
