@@ -34,11 +34,15 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         given = dict(self._task.args)
         own = given.get("own_folder")
-        if given.get("folder") or not own:
+        shows = given.get("summary") is not None
+        due = bool(given.get("files")) or not shows
+        if due and (given.get("folder") or not own):
             result |= self._execute_module(module_args=given, task_vars=task_vars)
         else:
             result |= {"changed": False, "written": [], "diff": []}
-        if not own or result.get("failed"):
+        if shows and not result.get("failed"):
+            result |= {"msg": given["summary"], "_ansible_verbose_always": True}
+        if not due or not own or result.get("failed"):
             return result
         try:
             here = report_folder.place(os.path.expanduser(own), given["files"], False, self._task.check_mode, write)

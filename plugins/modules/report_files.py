@@ -15,13 +15,13 @@ author:
 description:
   - Makes a folder and writes files into it, each in one atomic step. A file with its content and mode stays as it is.
   - Only the owner can read the folder and the files on the host.
-  - One call for all files of a host, because every task costs its share in a fleet.
+  - One call for all files of a host and for what is said of them, because every task costs its share in a fleet.
 options:
   folder:
     description: Folder on the host for the files, made when it is missing. Without it none is written there.
     type: path
   files:
-    description: Content by file name.
+    description: Content by file name. Where there is none and O(summary) is given, nothing is written.
     type: dict
     required: true
   own_folder:
@@ -29,6 +29,10 @@ options:
       - Folder on the control node that gets the same files, made when it is missing. None does by default.
       - There the owner's group can read them, too.
     type: path
+  summary:
+    description: Lines that are shown in the terminal when the files are written, as the message of this task.
+    type: list
+    elements: str
 attributes:
   check_mode:
     description: Can run in check mode and return changed status prediction without modifying target.
@@ -37,7 +41,7 @@ attributes:
     description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
     support: full
   action:
-    description: O(own_folder) is written by an action plugin on the control node.
+    description: O(own_folder) is written, and O(summary) shown, by an action plugin on the control node.
     support: full
 """
 
@@ -71,7 +75,8 @@ def main() -> None:
         argument_spec={
             "folder": {"type": "path"},
             "files": {"type": "dict", "required": True},
-            "own_folder": {"type": "path"},  # the action plugin's
+            "own_folder": {"type": "path"},  # the action plugin's, like the next
+            "summary": {"type": "list", "elements": "str"},
         },
         required_one_of=[("folder", "own_folder")],
         supports_check_mode=True,

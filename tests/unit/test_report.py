@@ -371,6 +371,24 @@ def test_a_report_for_the_control_node_alone_writes_nothing_on_the_host(tmp_path
     assert "one of the following is required: folder, own_folder" in ad_hoc.run("report_files", {"files": files})["msg"]
 
 
+def test_the_summary_has_one_line_for_each_thing(tmp_path: Path) -> None:
+    checks = [{**EVIDENCE["checks"][0], "title": "Kernels", "status": "failed", "reason": "no\nGPU"}]
+    told = {**EVIDENCE, "failure": "first\nsecond", "checks": checks, "notes": ["one\ntwo"]}
+    said = report(tmp_path, told)
+    for line in ("because: first second", "FAILED   Kernels: no GPU", "note: one two"):
+        assert line in said, said
+
+
+def test_the_summary_is_shown_by_the_task_that_writes_the_report(tmp_path: Path) -> None:
+    """And alone where there is nothing to write: a task of its own would be a process for each host."""
+    own = {"own_folder": f"{tmp_path}/own", "summary": ["vm: verified", "report: own/report.html"]}
+    nothing = ad_hoc.run("report_files", {**own, "files": {}}, "-e", "ansible_python_interpreter=/no/python")
+    assert (nothing["changed"], nothing["msg"], list(tmp_path.iterdir())) == (False, own["summary"], [])
+    written = ad_hoc.run("report_files", {**own, "folder": f"{tmp_path}/host", "files": {"report.md": "text\n"}})
+    assert (written["changed"], written["msg"], written["written"]) == (True, own["summary"], ["report.md"])
+    assert (tmp_path / "own/report.md").read_text() == (tmp_path / "host/report.md").read_text() == "text\n"
+
+
 def test_where_the_report_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     files = {"report.md": "text\n"}
