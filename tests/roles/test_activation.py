@@ -67,6 +67,6 @@ def test_nothing_outside_the_environment_is_written_before_the_candidate_has_pas
     ]
     assert [name for name in names if name in order] == order
     start = yaml.safe_load((ROOT / "roles/flashinfer/tasks/start.yml").read_text())
-    assert start[-1]["ansible.builtin.include_role"]["tasks_from"] == "start_file"
+    assert start[-1]["ansible.builtin.import_role"]["tasks_from"] == "start_file"
     written = yaml.safe_load((ROOT / "roles/activation/tasks/start_file.yml").read_text())
     assert [task["name"] for task in written] == ["Write what OlmOCR's vllm is started with"]
