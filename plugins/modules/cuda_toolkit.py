@@ -38,7 +38,8 @@ options:
     description:
       - The distributions that NVIDIA has a repository for, as C(ID-VERSION_ID) of os-release.
       - Each has C(manager), C(name) in NVIDIA's paths, C(architectures) (the host's name to NVIDIA's), C(packages),
-        C(driver) and C(key).
+        C(driver) and C(key). In the names of packages C({version}) stands for O(version), with a dash for the point; in
+        those of the driver's C({kernel}) stands for the kernel that runs.
     type: dict
     required: true
   package_set:
@@ -216,6 +217,7 @@ def repository_of(params: dict, distribution: str, architecture: str) -> dict:
     theirs = (entry or {}).get("architectures", {}).get(architecture)
     if not theirs:
         return {}
+    version = params["version"].replace(".", "-")
     url = params["repository"].rstrip("/") or f"{params['base_url']}/{entry['name']}/{theirs}"
     # The names that NVIDIA's own cuda-keyring and cuda-rhel9.repo use: the two then never stand side by side.
     suffix = f"{entry['name']}-{theirs}.list" if entry["manager"] == "apt" else f"{entry['name']}.repo"
@@ -227,7 +229,7 @@ def repository_of(params: dict, distribution: str, architecture: str) -> dict:
         "file": file,
         "other_file": source_file(SOURCES[entry["manager"]], url, file),
         "ours": is_ours(file),
-        "packages": entry["packages"][params["package_set"]],
+        "packages": [name.replace("{version}", version) for name in entry["packages"][params["package_set"]]],
         "driver_packages": [name.replace("{kernel}", platform.release()) for name in entry["driver"]],
     }
 

@@ -26,10 +26,11 @@ PARAMETERS = {
             "name": "debian12",
             "architectures": {"x86_64": "x86_64"},
             "key": "key.deb",
-            "packages": {"minimal": ["cuda-nvcc-12-8"]},
+            "packages": {"minimal": ["cuda-nvcc-{version}"]},
             "driver": ["nvidia-open", "linux-headers-{kernel}"],
         }
     },
+    "version": "12.8",
     "repository": "",
     "base_url": "https://mirror.example/repos",
     "package_set": "minimal",
@@ -39,6 +40,7 @@ PARAMETERS = {
 def test_the_driver_comes_with_the_headers_of_the_kernel_that_runs():
     found = cuda_toolkit.repository_of(PARAMETERS, "debian-12", "x86_64")
     assert found["driver_packages"] == ["nvidia-open", f"linux-headers-{platform.release()}"]
+    assert found["packages"] == ["cuda-nvcc-12-8"]
     assert found["url"] == "https://mirror.example/repos/debian12/x86_64"
 
 

@@ -191,7 +191,8 @@ PLATFORMS = {
     ],
 )
 def test_the_repository_of_a_platform(mirror, distribution, architecture, url, file):
-    params = {"platforms": PLATFORMS, "package_set": "minimal", "repository": mirror, "base_url": "https://n/repos"}
+    params = {"platforms": PLATFORMS, "package_set": "minimal", "version": "12.8", "repository": mirror}
+    params["base_url"] = "https://n/repos"
     found = cuda_toolkit.repository_of(params, distribution, architecture)
     assert found.get("url") == url
     if url:
