@@ -8,8 +8,8 @@ Hosts are containers reached by SSH, with the stand-ins of tests/stand_ins for t
 measures first apply, no-op and roll-back with this collection, and the same with the plain playbook in reference/. The
 package index is served here, counted, and reached through the caching index of the role package_cache, on a host of its
 own. CPU seconds are those of ansible-playbook and all its children here, the ssh that keeps a connection open too; the
-hosts' own work is not in them. Each playbook begins without open connections, except where "connected" is said. One
-ping is the least that Ansible can do with a host.
+hosts' own work is not in them. Forks are the processes of Ansible's tasks, skipped ones and includes too. Each playbook
+begins without open connections, except where "connected" is said. One ping is the least that Ansible does with a host.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def row(what: str, count: int, cost: Cost) -> str:
     tasks = cost.tasks
     return (
         f"{count:5}  {what:22} {cost.seconds:7.1f} {cost.cpu:8.2f} {cost.cpu / count:9.3f} {cost.memory / count:9.1f} "
-        f"{tasks['executed'] / count:9.1f} {tasks['remote'] / count:9.1f}"
+        f"{tasks['executed'] / count:9.1f} {tasks['remote'] / count:9.1f} {tasks['forked'] / count:9.1f}"
     )
 
 
@@ -231,7 +231,7 @@ def measure(folder: Path, numbers: list[int]) -> None:
     }
     (folder / "bench.yml").write_text(json.dumps(inventory))
     play(folder, "ocrfleet.gpu_stack.package_cache", [CACHE], {"package_cache_index": index})
-    head = ("wall s", "CPU s", "CPU/host", "MiB/host", "tasks", "modules")
+    head = ("wall s", "CPU s", "CPU/host", "MiB/host", "tasks", "modules", "forks")
     print(f"{'hosts':>5}  {'what':22} {head[0]:>7} {head[1]:>8} " + " ".join(f"{name:>9}" for name in head[2:]))
     site, back, ping, plain = (
         "ocrfleet.gpu_stack.site",

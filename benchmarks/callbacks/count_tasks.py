@@ -1,7 +1,10 @@
 # Copyright (c) 2026 The ocrfleet.gpu_stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Count, over all hosts, the tasks that were executed and those of them that ran a module on the host."""
+"""Count, over all hosts, the tasks that were executed, those of them that ran a module on the host, and the processes.
+
+Ansible forks one process for each task of a host, also for a task that is skipped and for an include.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = """
 name: count_tasks
 type: notification
-short_description: Count executed tasks and module calls, for the benchmark of the fleet
+short_description: Count executed tasks, module calls and processes, for the benchmark of the fleet
 description:
   - Writes the counts to the file that C(OCRFLEET_COUNTS) names.
 requirements: []
@@ -44,15 +47,20 @@ class CallbackModule(CallbackBase):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counts = {"executed": 0, "remote": 0}
+        self.counts = {"executed": 0, "remote": 0, "forked": 0}
 
-    def _count(self, result: Any) -> None:
+    def _count(self, result: Any, skipped: bool = False) -> None:
         task = result.task if hasattr(result, "task") else result._task
         action = task.action.rpartition(".")[2]
-        if action in INCLUDES:
+        if action == "meta":
+            return
+        self.counts["forked"] += 1
+        if skipped or action in INCLUDES:
             return
         self.counts["executed"] += 1
-        if action not in LOCAL and task.delegate_to != "localhost":
+        # A report of which nothing is new is only shown.
+        shown = action == "report_files" and "invocation" not in result._result
+        if action not in LOCAL and not shown and task.delegate_to != "localhost":
             self.counts["remote"] += 1
 
     def v2_runner_on_ok(self, result: Any) -> None:
@@ -60,6 +68,9 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         self._count(result)
+
+    def v2_runner_on_skipped(self, result: Any) -> None:
+        self._count(result, skipped=True)
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         Path(os.environ["OCRFLEET_COUNTS"]).write_text(json.dumps(self.counts))
