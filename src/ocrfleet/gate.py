@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jmespath
-from jmespath.exceptions import JMESPathError
 
 from ocrfleet.policy import Policy, share
 from ocrfleet.text import one_line
@@ -32,18 +31,23 @@ def figure_problems(evidence: Mapping[str, Any] | None, gates: list[dict[str, An
     problems = []
     for gate in gates:
         try:
-            found = jmespath.search(gate["query"], evidence or {})
-        except JMESPathError as error:  # a function that was given nothing, or something else than it takes
-            problems.append(f"{gate['name']}: {gate['query']} gives no number: {one_line(error)}")
-            continue
-        if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
-            problems.append(f"{gate['name']}: expected a number from {gate['query']}, found {found!r:.80}")
-            continue
-        if "at_least" in gate and found < gate["at_least"]:
-            problems.append(f"{gate['name']}: {found:g}, at least {gate['at_least']:g} is asked for")
-        if "at_most" in gate and found > gate["at_most"]:
-            problems.append(f"{gate['name']}: {found:g}, at most {gate['at_most']:g} is allowed")
+            said = _missed(jmespath.search(gate["query"], evidence or {}), gate)
+        except Exception as error:  # such as 10**400: whatever a host says, it ends no driver
+            said = f"{gate['query']} gives no number: {one_line(error) or type(error).__name__}"
+        if said:
+            problems.append(f"{gate['name']}: {said}")
     return problems
+
+
+def _missed(found: Any, gate: dict[str, Any]) -> str:
+    """Why a figure is not reached, or an empty text."""
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
+        return f"expected a number from {gate['query']}, found {found!r:.80}"
+    if "at_least" in gate and found < gate["at_least"]:
+        return f"{found:g}, at least {gate['at_least']:g} is asked for"
+    if "at_most" in gate and found > gate["at_most"]:
+        return f"{found:g}, at most {gate['at_most']:g} is allowed"
+    return ""
 
 
 def decide(states: Mapping[str, str], canary: bool, policy: Policy) -> Decision:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from typing import Any
@@ -20,7 +21,7 @@ def sentence(evidence: dict[str, Any]) -> str:
     """The verdicts of one level; "" where the host has no benchmark. The form of what a host says is not given."""
     try:
         return one_line(_sentence(dict(evidence.get("benchmark") or {})))
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError):
         return "its benchmark cannot be read"
 
 
@@ -54,4 +55,6 @@ def _verdicts(level: dict[str, Any]) -> str:
     told = ", ".join(f"{counted[verdict]} {verdict}" for verdict in VERDICTS if counted[verdict])
     remark = f" ({_remark(level)})" if _remark(level) else ""
     mean = statistics.geometric_mean([float(row["speedup"]) for row in rows])
+    if not math.isfinite(mean):
+        raise ValueError("a speed-up is no number")
     return f"{told}; mean speed-up {mean:.2f}{remark}"

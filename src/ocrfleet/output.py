@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import sys
 import time
@@ -89,9 +90,24 @@ def told(host: dict[str, Any]) -> str:
     return "; ".join(text for text in (out, host["message"] or host["figures"]) if text)
 
 
+def as_json(data: Any) -> str:
+    """JSON that every reader takes: Python writes NaN, which hosts may say, as it is."""
+    try:
+        return json.dumps(data, indent=2, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_without_nan(data), indent=2, default=str)
+
+
+def _without_nan(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {name: _without_nan(value) for name, value in data.items()}
+    if isinstance(data, list):
+        return [_without_nan(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
 def show_json(data: Any) -> None:
-    json.dump(data, sys.stdout, indent=2, default=str)
-    sys.stdout.write("\n")
+    sys.stdout.write(f"{as_json(data)}\n")
 
 
 def _is_id(value: Any) -> bool:

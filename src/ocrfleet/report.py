@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import json
 import os
 from collections import Counter
 from importlib import resources
@@ -21,7 +20,7 @@ from rich.text import Text
 
 from ocrfleet import evidence, measured
 from ocrfleet.gate import CONVERTED
-from ocrfleet.output import rollout_data, show_rollout, told
+from ocrfleet.output import as_json, rollout_data, show_rollout, told
 from ocrfleet.state import State
 from ocrfleet.text import duration, one_line, plain
 
@@ -44,7 +43,9 @@ def fleet_data(state: State) -> dict[str, Any]:
         for name, version in host["evidence"].get("versions", {}).items():
             versions.setdefault(str(name), Counter())[str(version or "none")] += 1
     data["checks"] = [
-        {"title": title, **counted, "reasons": _most_frequent(reasons[title])} for title, counted in checks.items()
+        # A host may call its result `title`, too.
+        {**counted, "title": title, "reasons": _most_frequent(reasons[title])}
+        for title, counted in checks.items()
     ]
     data["versions"] = {name: dict(counted) for name, counted in versions.items()}
     return data
@@ -66,7 +67,7 @@ def _own_report(state: State, host: dict[str, Any]) -> str | None:
 def write(state: State, data: dict[str, Any]) -> list[Path]:
     """fleet.json and fleet.html in the rollout's folder, readable by their owner only."""
     files = []
-    for name, text in (("fleet.json", json.dumps(data, indent=2) + "\n"), ("fleet.html", page(data))):
+    for name, text in (("fleet.json", as_json(data) + "\n"), ("fleet.html", page(data))):
         draft = state.folder / f"{name}.new"
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -163,6 +163,21 @@ def test_the_report_tells_why_checks_were_not_run_and_what_was_measured(ocrfleet
     assert page.count("documents: 1 faster; mean speed-up 1.25") == 1
 
 
+def test_a_number_that_is_none_leaves_the_report_readable(ocrfleet: Any, folder: Path) -> None:
+    state = Store(folder).open(None)
+    level = {"status": "measured", "comparisons": [{"verdict": "faster", "speedup": 10**400}]}
+    told = {"speed": [float("nan"), float("inf"), 1.5], "benchmark": {"documents": level}}
+    state.end([("ocr-gpu-01", "converted", "", {**state.evidence("ocr-gpu-01"), **told}, "")])
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    for said in (ocrfleet("report", "--output=json")[1], (state.folder / "fleet.json").read_text()):
+        (host, *_others) = json.loads(said, parse_constant=refuse)["hosts"]
+        assert host["evidence"]["speed"] == [None, None, 1.5]
+        assert host["measured"] == "its benchmark cannot be read"
+
+
 def test_status_as_json_and_as_a_table(ocrfleet: Any) -> None:
     _, said, _ = ocrfleet("status", "--output", "json")
     data = json.loads(said)

@@ -62,6 +62,21 @@ def test_a_query_that_cannot_be_answered_is_a_missed_figure() -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "value"),
+    [
+        pytest.param("a", 10**400, id="no float is as large"),
+        pytest.param("a", [10**5000], id="Python writes no such number"),
+        pytest.param("avg(a)", [10**400, 1], id="a mean of it"),
+        pytest.param("abs(a)", {}, id="no number"),
+        pytest.param("to_string(a)", {"b": 10**5000}, id="as text"),
+    ],
+)
+def test_whatever_a_host_says_is_a_missed_figure_and_no_end_of_the_driver(query: str, value: object) -> None:
+    [said] = gate.figure_problems({"a": value}, [{"name": "speed", "query": query, "at_most": 2}])
+    assert said.startswith(f"speed: {query} gives no number: ")
+
+
+@pytest.mark.parametrize(
     ("stats", "evidence", "state"),
     [
         ({"processed": {"h": 1}}, PROOF, "converted"),

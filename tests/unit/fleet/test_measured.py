@@ -52,6 +52,9 @@ FAILED = {"status": "failed", "reason": "2 of 4 pages were not read", "compariso
         ({"documents": []}, "its benchmark cannot be read"),
         ({"documents": level(("faster", "fast"))}, "its benchmark cannot be read"),
         ({"documents": level(("faster", -1))}, "its benchmark cannot be read"),
+        ({"documents": level(("faster", 10**400))}, "its benchmark cannot be read"),
+        ({"documents": level(("faster", float("nan")))}, "its benchmark cannot be read"),
+        ({"documents": level(("faster", float("inf")))}, "its benchmark cannot be read"),
     ],
 )
 def test_a_benchmark_in_one_line(benchmark: Any, said: str) -> None:

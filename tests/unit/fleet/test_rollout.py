@@ -83,6 +83,16 @@ def test_a_canary_slower_than_allowed_stops(make, drive, fake) -> None:
     assert "pages a second: 10, at least 11 is asked for" in state.note
 
 
+def test_a_figure_that_nobody_can_read_stops_the_rollout_and_ends_no_driver(make, drive, back, fake, tmp_path) -> None:
+    gates = [{"name": "verify", "query": "timings.verify", "at_most": 300}]
+    state = make(3, waves=[3], gates=gates, hooks=hooks(tmp_path))
+    fake.tells["h2"] = {"timings": {"verify": 10**400}}
+    assert drive(state) == errors.STOPPED
+    assert [host.drained for host in state.hosts()] == [False] * 3
+    assert "verify: timings.verify gives no number" in state.note
+    assert back(state) == errors.DONE
+
+
 def test_hosts_that_must_not_be_down_together_are_done_one_after_the_other(make, drive, fake) -> None:
     state = make(4, waves=[1, "100%"], apart=[["h2", "h3"]])
     assert drive(state) == errors.DONE
