@@ -163,7 +163,7 @@ def show_plan(data: dict[str, Any], console: Console) -> None:
         names = ", ".join(hosts[:8]) + (f" and {len(hosts) - 8} more" if len(hosts) > 8 else "")
         mark = " canary" if wave["canary"] else ""
         console.print(
-            Text(f"wave {wave['number']}{mark} ({wave['baseline'][:12]}): {one_line(names, 1000)}"), soft_wrap=True
+            Text(one_line(f"wave {wave['number']}{mark} ({wave['baseline'][:12]}): {names}", 1000)), soft_wrap=True
         )
     for host, why in data["silent"].items():
         console.print(Text(f"no answer from {one_line(host)}: {one_line(why)}", "red"), soft_wrap=True)
@@ -235,7 +235,7 @@ def rollout(args: argparse.Namespace, console: Console) -> int:
         policy, fleet, found = look(args, console)
         store.refuse_overlap(fleet.hosts)
         for name, why in store.look()[1].items():
-            console.print(Text(f"whether rollout {name} has some of these hosts cannot be told: {why}", "red"))
+            console.print(Text(f"whether rollout {name} has some of these hosts cannot be told: {plain(why)}", "red"))
         waves = planning.waves(fleet.hosts, found.baselines, policy)
         inventory = [str(Path(source).absolute()) if Path(source).exists() else source for source in args.inventory]
         state = State.create(store.new(), policy, inventory, fleet, waves)

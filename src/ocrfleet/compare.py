@@ -121,7 +121,7 @@ def _speedup(figure: dict[str, Any] | None) -> str:
 
 
 def show(data: dict[str, Any], console: Console) -> None:
-    names = [f"{one_line(run['host'])}, {run['finished'] or 'no date'}" for run in data["runs"]]
+    names = [f"{one_line(run['host'])}, {one_line(run['finished'] or 'no date')}" for run in data["runs"]]
     different = [(row["what"], row["first"] or "-", row["second"] or "-") for row in data["differences"]]
     _table(("what differs", *names), different or [("nothing", "", "")], console)
     if data["speedups"]:

@@ -82,10 +82,13 @@ def show(data: dict[str, Any], console: Console) -> None:
     console.print()
     for check in data["checks"]:
         counted = {status: number for status, number in check.items() if status not in ("title", "reasons")}
-        numbers = ", ".join(f"{number} {status.replace('_', ' ')}" for status, number in counted.items())
-        console.print(Text("; ".join([f"{plain(check['title'], 100):60} {numbers}", *_reasons(check)])), soft_wrap=True)
+        numbers = ", ".join(f"{number} {one_line(status, 60).replace('_', ' ')}" for status, number in counted.items())
+        console.print(
+            Text("; ".join([f"{one_line(check['title'], 100):60} {numbers}", *_reasons(check)])), soft_wrap=True
+        )
     for name, counted in data["versions"].items():
-        console.print(Text(f"{plain(name, 60)}: " + ", ".join(f"{version} on {n}" for version, n in counted.items())))
+        found = ", ".join(f"{one_line(version, 60)} on {number}" for version, number in counted.items())
+        console.print(Text(f"{one_line(name, 60)}: {found}"))
 
 
 def _reasons(check: dict[str, Any]) -> list[str]:

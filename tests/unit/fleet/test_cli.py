@@ -178,6 +178,19 @@ def test_a_number_that_is_none_leaves_the_report_readable(ocrfleet: Any, folder:
         assert host["measured"] == "its benchmark cannot be read"
 
 
+def test_no_text_of_a_host_steers_the_terminal(ocrfleet: Any, folder: Path) -> None:
+    state = Store(folder).open(None)
+    told = {
+        "versions": {"torch": NASTY},
+        "checks": [{"title": NASTY, "status": NASTY, "reason": NASTY}, {"title": "a", "status": "failed"}],
+        "benchmark": {"documents": {"status": NASTY, "reason": NASTY}},
+    }
+    state.end([("ocr-gpu-01", "converted", "", {**state.evidence("ocr-gpu-01"), **told}, "")])
+    for argv in ((), ("--query", "hosts[0].evidence"), ("--query", "hosts[0].evidence.versions.torch")):
+        assert "\x1b" not in ocrfleet("report", *argv)[1]
+    assert "\x1b" not in (state.folder / "fleet.html").read_text()
+
+
 def test_status_as_json_and_as_a_table(ocrfleet: Any) -> None:
     _, said, _ = ocrfleet("status", "--output", "json")
     data = json.loads(said)
@@ -463,6 +476,12 @@ def test_the_name_of_a_cohort_steers_no_terminal(ocrfleet: Any, folder: Path) ->
         db.execute("UPDATE wave SET cohort = ?", ("\x1b[2J\x1bc",))
     code, said, _ = ocrfleet("status")
     assert (code, "\x1b[2J" in said, "\x1bc" in said) == (errors.DONE, False, False)
+
+
+def test_the_plan_shows_a_cohorts_name_without_what_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    found = Survey({"a": "\x1b[2J\x1bc"}, {"a": "\x1bc"}, {"a": "\x1bc"})
+    cli.show_plan(cli.plan_data(policy.complete({}), planning.Fleet(["a"]), found), cli.Console(highlight=False))
+    assert "\x1b" not in capsys.readouterr().out
 
 
 def test_a_disk_that_is_full_is_told(ocrfleet: Any, monkeypatch: Any) -> None:

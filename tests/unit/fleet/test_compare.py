@@ -168,3 +168,13 @@ def test_what_is_no_evidence_is_refused(
         (tmp_path / "wrong/evidence.json").write_text(content)
     assert cli.main(["compare", run(tmp_path / "a"), str(tmp_path / "wrong")]) == errors.WRONG_INPUT
     assert said in capsys.readouterr().err
+
+
+def test_no_text_of_a_run_steers_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nasty = "2026\x1b]0;owned\x07\x1b[2J"
+    runs = [
+        run(tmp_path / name, figure(nasty + name, 0.9, 1.1), finished=nasty, host=nasty, method=nasty + name)
+        for name in ("a", "b")
+    ]
+    assert cli.main(["compare", *runs]) == errors.DONE
+    assert "\x1b" not in capsys.readouterr().out
