@@ -273,7 +273,7 @@ class Ansible:
             seen.error = f"ansible-runner: {type(error).__name__}: {error}"
             seen.stats = None
         finally:
-            # Of what ansible-runner leaves, `command` and `env` hold every variable. The output is worth keeping.
+            # `env` there holds every variable, and `command` the environment. The output is worth keeping.
             for output in (workers.artifacts(private, job) / "stdout", workers.returned(private, job) / "stdout"):
                 if output.is_file():
                     os.replace(output, log)
@@ -300,7 +300,7 @@ class Ansible:
             inventory=self.inventory,
             limit=f"@{limit}",
             event_handler=look,
-            **job,
+            **workers.with_variables_in_a_file(private, job),
         )
         seen.rc = runner.rc
 

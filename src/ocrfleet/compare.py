@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def load(path: Path) -> dict[str, Any]:
     file = path / EVIDENCE if path.is_dir() else path
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no JSON"
         raise FleetError(
             f"expected a run's {EVIDENCE} at {path}, or a folder with one, found none: {reason}; each report has one "
@@ -37,7 +38,22 @@ def load(path: Path) -> dict[str, Any]:
         raise FleetError(
             f"expected a run's {EVIDENCE} at {path}, found another JSON file; each report has one beside it"
         )
+    strange = [name for name in found if not _has_form({"result": "", name: found[name]})]
+    if strange:
+        raise FleetError(
+            f"expected evidence as the role report writes it at {path}, found another form of {', '.join(strange)}"
+        )
     return found
+
+
+def _has_form(evidence: dict[str, Any]) -> bool:
+    """Whether all that is compared can be read. Whatever else that lets it fail, a host has said it."""
+    try:
+        list(_facts(evidence))
+        figures = [figure[name] for _what, figure in _figures(evidence) for name in ("speedup", "low", "high")]
+        return all(math.isfinite(number) for number in figures if number is not None)
+    except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError):
+        return False
 
 
 def _facts(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:

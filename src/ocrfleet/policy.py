@@ -93,12 +93,37 @@ def _no_numbers(value: Any, where: str) -> Iterator[str]:
         yield from _no_numbers(entry, f"{where}.{name}")
 
 
+def _whole(value: Any) -> Any:
+    """1.0 is an integer to a schema, and none to Python."""
+    if isinstance(value, dict):
+        return {name: _whole(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_whole(entry) for entry in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _no_variables(value: Any, where: str) -> Iterator[str]:
+    """YAML has dates, among others, which neither the rollout's state nor a file of variables can hold."""
+    if isinstance(value, dict):
+        names = [name for name in value if not isinstance(name, str)]
+        if names:
+            yield f"{where}: expected names that are text; found {', '.join(map(str, names))}; put it into quotes"
+    elif not isinstance(value, (str, int, float, list, type(None))):
+        yield f"{where}: expected text, a number, a list or a mapping; found {value}; put it into quotes"
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, entry in inner:
+        yield from _no_variables(entry, f"{where}.{name}")
+
+
 def _beyond_the_schema(policy: Policy) -> Iterator[str]:
     for name, value in policy.items():
         if name != "variables":
             yield from _no_numbers(value, name)
+    yield from _no_variables(policy["variables"], "variables")
     if "drain" in policy["hooks"] and "undrain" not in policy["hooks"]:
         yield "hooks: expected undrain beside drain, found none; every host would stay out of service"
+    if "undrain" in policy["hooks"] and "drain" not in policy["hooks"]:
+        yield "hooks: expected drain beside undrain, found none; undrain is called for hosts that were drained"
     if policy["workers"] and policy["shards"] != 1:
         yield "shards: expected none beside workers, which do one each; name a worker twice for two"
     for gate in policy["gates"]:
@@ -106,6 +131,11 @@ def _beyond_the_schema(policy: Policy) -> Iterator[str]:
             jmespath.compile(gate["query"])
         except JMESPathError as error:
             yield f"gates: the query of {gate['name']} is no JMESPath: {' '.join(str(error).split())}"
+        if gate.get("at_least", -math.inf) > gate.get("at_most", math.inf):
+            yield (
+                f"gates: expected of {gate['name']} at_least {gate['at_least']} to be no more than at_most "
+                f"{gate['at_most']}; no host could reach that"
+            )
     for window in _every_window(policy):
         try:
             ZoneInfo(window.get("timezone", "UTC"))
@@ -126,7 +156,8 @@ def complete(given: object, source: str = "the policy") -> Policy:
     if not problems and isinstance(given, dict):
         for name, rule in rules["properties"].items():
             default = rule.get("default", rules["$defs"]["windows"]["default"])
-            policy[name] = given.get(name, default)
+            value = given.get(name, default)
+            policy[name] = value if name == "variables" else _whole(value)
         problems = list(_beyond_the_schema(policy))
         policy["shards"] = len(policy["workers"]) or policy["shards"]
     if problems:

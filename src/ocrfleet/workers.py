@@ -77,6 +77,19 @@ def pack(private: Path, job: Job, inventory: list[str], hosts: list[str]) -> Job
     }
 
 
+def with_variables_in_a_file(private: Path, job: Job) -> Job:
+    """A job whose variables lie where ansible-runner takes them from: everybody may read a command line.
+
+    Linux takes 128 KiB in one word of it, too, and the way back names each host of its batch.
+    """
+    env = private / "env"
+    env.mkdir(mode=0o700)
+    descriptor = os.open(env / "extravars", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(job["extravars"], file)
+    return {name: value for name, value in job.items() if name != "extravars"}
+
+
 def _source(private: Path, number: int, source: str) -> str:
     """One source of the inventory with the variables beside it, as ansible-playbook is to name it there."""
     here = Path(source)
@@ -252,7 +265,8 @@ def _transmit(given: _Input, private: Path, job: Job) -> None:
 
     try:
         with suppress(BrokenPipeError):  # it has ended, and why is in what it said
-            ansible_runner.run(streamer="transmit", _output=given, private_data_dir=str(private), **job)
+            sent = with_variables_in_a_file(private, job)
+            ansible_runner.run(streamer="transmit", _output=given, private_data_dir=str(private), **sent)
     finally:
         _close(given.to)
 

@@ -178,3 +178,33 @@ def test_no_text_of_a_run_steers_the_terminal(tmp_path: Path, capsys: pytest.Cap
     ]
     assert cli.main(["compare", *runs]) == errors.DONE
     assert "\x1b" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("plan", [{}]),
+        ("plan", 5),
+        ("changed", ["torch"]),
+        ("checks", ["x"]),
+        ("spec", [1]),
+        ("benchmark", {"server": "x"}),
+        ("benchmark", {"server": {"comparisons": [figure("a", "x", None)]}}),
+        ("benchmark", {"server": {"comparisons": [{"name": "a", "speedup": "x"}]}}),
+        ("benchmark", {"server": {"comparisons": [{"name": "a", "speedup": 10**400}]}}),
+        ("benchmark", {"server": {"comparisons": [{"name": "a", "speedup": float("nan")}]}}),
+    ],
+)
+def test_evidence_of_another_form_is_refused_by_its_part(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, value: Any
+) -> None:
+    runs = run(tmp_path / "a"), run(tmp_path / "b", **{name: value})
+    assert cli.main(["compare", *runs]) == errors.WRONG_INPUT
+    said = capsys.readouterr().err
+    assert f"{runs[1]}, found another form of {name}" in said
+
+
+def test_evidence_too_deep_to_read_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    assert cli.main(["compare", str(tmp_path / "deep.json"), run(tmp_path / "a")]) == errors.WRONG_INPUT
+    assert "it is no JSON" in capsys.readouterr().err

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +43,23 @@ def test_an_empty_policy_is_one_canary_then_shares_and_no_failure() -> None:
         ({"soak_minutes": float("nan")}, "soak_minutes: expected a number, found nan"),
         ({"gates": [{"name": "a", "query": "a", "at_least": float("nan")}]}, "gates.0.at_least: expected a number"),
         ({"hooks": {"drain": {"command": ["a"]}}}, "expected undrain beside drain"),
+        ({"hooks": {"undrain": {"command": ["a"]}}}, "expected drain beside undrain"),
+        (
+            {"hooks": {"drain": {"command": ["a\0b"]}, "undrain": {"command": ["a"]}}},
+            "hooks.drain.command.0: expected a word without the character NUL",
+        ),
+        ({"workers": [["a\0b"]]}, "workers.0.0: expected a word without the character NUL"),
+        (
+            {"gates": [{"name": "a", "query": "a", "at_least": 5, "at_most": 1}]},
+            "gates: expected of a at_least 5 to be",
+        ),
+        (
+            {"variables": {"a": [{"b": datetime.date(2026, 1, 1)}]}},
+            "variables.a.0.b: expected text, a number, a list or a mapping; found 2026-01-01",
+        ),
+        ({"variables": {"a": b"x"}}, "variables.a: expected text"),
+        ({"variables": {"a": {datetime.date(2026, 1, 1): 1}}}, "variables.a: expected names that are text"),
+        ({"variables": {1: 2}}, "variables: expected names that are text; found 1"),
         ({"workers": ["ansible-runner worker"]}, "workers.0: expected a command as a list of words"),
         ({"workers": [["a"], ["b"]], "shards": 3}, "shards: expected none beside workers"),
         (["waves"], 'the policy: expected a mapping of settings, found ["waves"]'),
@@ -151,3 +170,28 @@ def test_shares(value: int | str, total: int, least: int, expected: int) -> None
 def test_a_wave_goes_by_as_many_hosts_as_the_workers_take() -> None:
     assert policy.complete({"workers": [["a"], ["b"], ["b"]]})["shards"] == 3
     assert policy.complete({})["shards"] == 1
+
+
+def test_a_whole_number_with_a_point_is_one() -> None:
+    given = {
+        "waves": [1.0, "10%"],
+        "at_once": 2.0,
+        "allowed_failures": 0.0,
+        "groups": {"a": {"at_once": 1.0}},
+        "forks": 1.0,
+        "approve_after": [1.0],
+        "soak_minutes": 0.5,
+        "variables": {"a": 1.0},
+    }
+    assert json.dumps({name: policy.complete(given)[name] for name in given}) == json.dumps(
+        {
+            "waves": [1, "10%"],
+            "at_once": 2,
+            "allowed_failures": 0,
+            "groups": {"a": {"at_once": 1}},
+            "forks": 1,
+            "approve_after": [1],
+            "soak_minutes": 0.5,
+            "variables": {"a": 1.0},
+        }
+    )

@@ -134,6 +134,30 @@ def test_what_each_host_came_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     ]
 
 
+# Fails with its own command line, and with how long the variables are that it was given.
+TELLS = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.fail:
+        msg: "{{ baselines | length }} {{ baselines.h1 }} {{ found }} {{ lookup('ansible.builtin.pipe', line) }}"
+      vars: {line: "tr '\\\\0' ' ' </proc/$PPID/cmdline"}
+"""
+# More than Linux takes in one argument, and with a template, as the way back of a large batch has it.
+MANY = {"baselines": {"h1": "hidden", **dict.fromkeys(map(str, range(20000)), "base-1")}, "found": "{{ baselines.h1 }}"}
+
+
+def test_no_variable_is_on_a_command_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody on the machine could read it."""
+    monkeypatch.chdir(folder)
+    (folder / "tells.yml").write_text(TELLS)
+    ansible = Ansible(folder / "rollout", [str(folder / "inventory.yml")])
+    message = ansible.run("run", "tells.yml", ["h1"], MANY, lambda *_: None)["h1"].message
+    assert "20001 hidden hidden" in message
+    assert "ansible-playbook" in message
+    assert message.count("hidden") == 2 and "base-1" not in message
+
+
 def test_a_playbook_that_cannot_begin_leaves_every_host_as_it_was(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

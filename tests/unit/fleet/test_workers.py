@@ -25,7 +25,7 @@ from ocrfleet.rollout import Driver
 from ocrfleet.state import State
 
 from .conftest import Silent
-from .test_real_runs import EVIDENCE, HOSTS, ROOT, TELL, small_fleet
+from .test_real_runs import EVIDENCE, HOSTS, MANY, ROOT, TELL, TELLS, small_fleet
 
 LOCK = str(EVIDENCE["lock"]).strip()
 # Beside evidence, what else comes back or was sent. `wait-HOST` has the host's run wait for `go`.
@@ -346,6 +346,17 @@ def test_an_inventory_of_several_sources_reaches_a_worker(folder: Path, monkeypa
     found = run.run("run", "say.yml", ["h1", "h4", "h5"], {}, lambda *_: None)
     assert found["h4"].message.endswith("beside a folderyes it is its own"), found
     assert found["h5"].message.endswith("/kernel-packs")
+
+
+def test_no_variable_is_on_a_workers_command_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "tells.yml").write_text(TELLS)
+    sources = [str(folder / "inventory.yml")]
+    run = ansible.Ansible(folder / "rollout", sources, workers=[worker(folder, "a")], fleet=HOSTS)
+    message = run.run("run", "tells.yml", ["h1"], MANY, lambda *_: None)["h1"].message
+    assert "20001 hidden hidden" in message
+    assert "ansible-playbook" in message
+    assert message.count("hidden") == 2 and "base-1" not in message
 
 
 def test_a_connection_that_is_lost_leaves_no_result_and_what_was_said_is_kept(
