@@ -27,6 +27,7 @@ from ocrfleet.rollout import Driver
 from ocrfleet.state import OVER, State
 from ocrfleet.store import Store, default_folder, left_out
 from ocrfleet.survey import Survey, survey
+from ocrfleet.temporary import files_below
 from ocrfleet.text import one_line, plain
 
 EXIT_CODES = "exit codes:\n" + "\n".join(f"  {code}  {meaning}" for code, meaning in sorted(errors.MEANING.items()))
@@ -170,7 +171,8 @@ def show_plan(data: dict[str, Any], console: Console) -> None:
 
 
 def plan(args: argparse.Namespace, console: Console) -> int:
-    data = plan_data(*look(args, Console(stderr=True)))
+    with files_below(Store(args.state_dir).folder):
+        data = plan_data(*look(args, Console(stderr=True)))
     present(data, args, console, lambda: show_plan(data, console))
     return errors.DONE
 
@@ -231,7 +233,7 @@ def drive(
 
 def rollout(args: argparse.Namespace, console: Console) -> int:
     store = Store(args.state_dir)
-    with store.driver("rollout") as working_on:
+    with store.driver("rollout") as working_on, files_below(store.folder):
         policy, fleet, found = look(args, console)
         store.refuse_overlap(fleet.hosts)
         for name, why in store.look()[1].items():
@@ -247,7 +249,7 @@ def rollout(args: argparse.Namespace, console: Console) -> int:
 
 def resume(args: argparse.Namespace, console: Console) -> int:
     store = Store(args.state_dir)
-    with store.driver("resume") as working_on:
+    with store.driver("resume") as working_on, files_below(store.folder):
         state = store.open(args.rollout)
         working_on(state.id)
         if state.backward and state.state in OVER:
@@ -261,7 +263,7 @@ def resume(args: argparse.Namespace, console: Console) -> int:
 
 def rollback(args: argparse.Namespace, console: Console) -> int:
     store = Store(args.state_dir)
-    with store.driver("rollback") as working_on:
+    with store.driver("rollback") as working_on, files_below(store.folder):
         state = store.open(args.rollout)
         working_on(state.id)
         free(store, state, True)
@@ -328,7 +330,7 @@ def ask(args: argparse.Namespace, console: Console) -> int:
         if not is_driven:
             console.print(Text(f"go on with: ocrfleet resume {state.id}"), soft_wrap=True)
     else:
-        with store.driver(args.command) as working_on:
+        with store.driver(args.command) as working_on, files_below(store.folder):
             working_on(state.id)
             if args.command == "pause":
                 state.set_state("paused", "as requested")
