@@ -301,7 +301,7 @@ def status(args: argparse.Namespace, console: Console) -> int:
 
 def show_report(args: argparse.Namespace, console: Console) -> int:
     state = Store(args.state_dir).open(args.rollout)
-    data = report.fleet_data(state)
+    data = report.fleet_data(state, whole=args.query is not None or args.output == "json")
     files = report.write(state, data)
     present(data, args, console, lambda: report.show(data, console))
     for file in files:

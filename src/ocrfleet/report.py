@@ -8,8 +8,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import json
 import os
 from collections import Counter
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,23 +26,30 @@ from ocrfleet.output import as_json, rollout_data, show_rollout, told
 from ocrfleet.state import State
 from ocrfleet.text import duration, one_line, plain
 
+# What the page shows of a host's evidence itself.
+SHOWN = ("versions",)
 
-def fleet_data(state: State) -> dict[str, Any]:
-    """The rollout, each host with its evidence, and the checklist summed up over all hosts."""
+
+def fleet_data(state: State, whole: bool = True) -> dict[str, Any]:
+    """The rollout, each host with its evidence, and the checklist summed up over all hosts.
+
+    Evidence is much for a large fleet: where it need not be `whole`, only what the page shows is kept of it.
+    """
     data = rollout_data(state, False)
     checks: dict[str, Counter[str]] = {}
     reasons: dict[str, dict[str, Counter[str]]] = {}
     versions: dict[str, Counter[str]] = {}
     for host in data["hosts"]:
-        host["evidence"] = state.evidence(host["name"])
-        host["measured"] = measured.sentence(host["evidence"])
+        found = state.evidence(host["name"])
+        host["evidence"] = found if whole else {name: found[name] for name in SHOWN if name in found}
+        host["measured"] = measured.sentence(found)
         host["report"] = _own_report(state, host)
-        for check in host["evidence"].get("checks", []):
+        for check in found.get("checks", []):
             title, status = str(check.get("title")), str(check.get("status"))
             checks.setdefault(title, Counter())[status] += 1
             reason = one_line(check.get("reason") or "no reason was told")
             reasons.setdefault(title, {}).setdefault(status, Counter())[reason] += 1
-        for name, version in host["evidence"].get("versions", {}).items():
+        for name, version in found.get("versions", {}).items():
             versions.setdefault(str(name), Counter())[str(version or "none")] += 1
     data["checks"] = [
         # A host may call its result `title`, too.
@@ -64,14 +73,34 @@ def _own_report(state: State, host: dict[str, Any]) -> str | None:
     return str(page.relative_to(state.folder)) if page and page.is_file() else None
 
 
+def _whole_json(state: State, data: dict[str, Any]) -> Iterator[str]:
+    """All of it as JSON, with one host's evidence in memory at a time."""
+    before = "{\n  "
+    for name, value in data.items():
+        yield f"{before}{json.dumps(name)}: "
+        before = ",\n  "
+        if name != "hosts" or not value:
+            yield _indented(as_json(value), "  ")
+            continue
+        for number, host in enumerate(value):
+            text = as_json({**host, "evidence": state.evidence(host["name"])})
+            yield f"{',' if number else '['}\n    {_indented(text, '    ')}"
+        yield "\n  ]"
+    yield "\n}\n"
+
+
+def _indented(text: str, by: str) -> str:
+    return text.replace("\n", f"\n{by}")
+
+
 def write(state: State, data: dict[str, Any]) -> list[Path]:
     """fleet.json and fleet.html in the rollout's folder, readable by their owner only."""
     files = []
-    for name, text in (("fleet.json", as_json(data) + "\n"), ("fleet.html", page(data))):
+    for name, parts in (("fleet.json", _whole_json(state, data)), ("fleet.html", [page(data)])):
         draft = state.folder / f"{name}.new"
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+            file.writelines(parts)
         os.replace(draft, state.folder / name)
         files.append(state.folder / name)
     return files

@@ -12,6 +12,7 @@ import shlex
 import sqlite3
 import stat
 import subprocess
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,19 @@ def test_a_number_that_is_none_leaves_the_report_readable(ocrfleet: Any, folder:
         (host, *_others) = json.loads(said, parse_constant=refuse)["hosts"]
         assert host["evidence"]["speed"] == [None, None, 1.5]
         assert host["measured"] == "its benchmark cannot be read"
+
+
+def test_what_is_written_is_all_that_is_told_and_takes_the_memory_of_few_hosts(ocrfleet: Any, folder: Path) -> None:
+    state = Store(folder).open(None)
+    for host in state.hosts():
+        state.end([(host.name, "converted", "", {**state.evidence(host.name), "lock": "#" * 1_000_000}, "")])
+    tracemalloc.start()
+    assert ocrfleet("report")[0] == errors.DONE
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 15_000_000, "evidence of all hosts at a time"
+    written = (state.folder / "fleet.json").read_text()
+    assert ocrfleet("report", "--output=json")[1] == written
 
 
 def test_no_text_of_a_host_steers_the_terminal(ocrfleet: Any, folder: Path) -> None:
