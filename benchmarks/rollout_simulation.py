@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ocrfleet import errors, planning, policy
+from ocrfleet import errors, planning, policy, report
 from ocrfleet.ansible import Ansible, Outcome
 from ocrfleet.output import rollout_data
 from ocrfleet.rollout import Driver
@@ -116,6 +116,9 @@ def simulate(size: int, folder: Path) -> None:
     shown = time.monotonic()
     rollout_data(state, False)
     shown = time.monotonic() - shown
+    written = time.monotonic()
+    report.write(state, report.fleet_data(state, whole=False))
+    written = time.monotonic() - written
     unfinished = size - len(Hosts.converted)
     assert max(Hosts.converted.values()) == 1, "a finished host was done again"
     assert state.counts().get("converted", 0) == len(Hosts.converted), (
@@ -126,7 +129,8 @@ def simulate(size: int, folder: Path) -> None:
     print(
         f"{size:6} hosts, {len(waves)} waves, {Hosts.calls} runs, {kills} kills, {stops} closed gates resumed, "
         f"{unfinished} not converted (allowed), exit code {code}: "
-        f"{seconds:.1f} s ({planned:.2f} s to plan, {shown:.2f} s for status), {used:.1f} CPU-s = "
+        f"{seconds:.1f} s ({planned:.2f} s to plan, {shown:.2f} s for status, {written:.1f} s for the "
+        f"report beside it), {used:.1f} CPU-s = "
         f"{1000 * used / size:.2f} ms a host, {memory:.0f} MiB peak, state {disk:.1f} MiB"
     )
 
