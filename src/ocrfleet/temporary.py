@@ -23,7 +23,8 @@ LOCK = "lock"  # of a folder: the kernel lets go when its process ends, however 
 def files_below(state: Path) -> Iterator[None]:
     """Have Python's temporary files lie below a private folder, and remove what commands that ended left there."""
     place = state / "tmp"
-    place.mkdir(mode=0o700, exist_ok=True)
+    for folder in (state, place):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Nobody takes a folder for left over that is not locked yet.
     with _locked(place):
         for folder in place.iterdir():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shlex
 import sqlite3
@@ -90,7 +91,9 @@ def test_the_guides_policy_is_a_policy_of_the_guides_inventory(tmp_path: Path, m
     (tmp_path / "policy.yml").write_text(shown)
     [hosts] = re.findall(r"```ini\n(.*?)```", text, re.DOTALL)
     (tmp_path / "hosts").write_text(hosts)
-    monkeypatch.setattr(cli, "survey", lambda *_: Survey({}, {}, {}))
+    (tmp_path / "lb-ctl").touch(mode=0o755)  # the program of its hooks
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(cli, "survey", lambda _inventory, hosts, *_: Survey(dict.fromkeys(hosts, "f1"), {}, {}))
     args = cli.parser().parse_args(["plan", "-i", str(tmp_path / "hosts"), "-p", str(tmp_path / "policy.yml")])
     chosen, fleet, _found = cli.look(args, Console(file=io.StringIO()))
     assert set(chosen["groups"]) <= {name for names in fleet.groups.values() for name in names}
