@@ -24,7 +24,7 @@ from ocrfleet.ansible import check_playbooks, read_inventory
 from ocrfleet.display import Output, Progress
 from ocrfleet.errors import FleetError, Refused
 from ocrfleet.rollout import Driver
-from ocrfleet.state import OVER, State
+from ocrfleet.state import OVER, OtherFormat, State
 from ocrfleet.store import Store, default_folder, left_out
 from ocrfleet.survey import Survey, survey
 from ocrfleet.temporary import files_below
@@ -236,8 +236,10 @@ def rollout(args: argparse.Namespace, console: Console) -> int:
     with store.driver("rollout") as working_on, files_below(store.folder):
         policy, fleet, found = look(args, console)
         store.refuse_overlap(fleet.hosts)
-        for name, why in store.look()[1].items():
-            console.print(Text(f"whether rollout {name} has some of these hosts cannot be told: {plain(why)}", "red"))
+        for name, why in store.look():
+            if isinstance(why, FleetError) and not isinstance(why, OtherFormat):
+                said = f"whether rollout {name} has some of these hosts cannot be told: {plain(why)}"
+                console.print(Text(said, "red"))
         waves = planning.waves(fleet.hosts, found.baselines, policy)
         inventory = [str(Path(source).absolute()) if Path(source).exists() else source for source in args.inventory]
         state = State.create(store.new(), policy, inventory, fleet, waves)
@@ -273,8 +275,7 @@ def rollback(args: argparse.Namespace, console: Console) -> int:
 def status(args: argparse.Namespace, console: Console) -> int:
     store = Store(args.state_dir)
     if args.all:
-        found, unreadable = store.look()
-        out = left_out(found)
+        out = left_out(s for _name, s in store.look() if isinstance(s, State))
         rows: list[dict[str, Any]] = [
             {
                 "id": s.id,
@@ -283,11 +284,9 @@ def status(args: argparse.Namespace, console: Console) -> int:
                 "hosts": s.counts(),
                 "out_of_service": [name for name, rollout in out.items() if rollout == s.id],
             }
-            for s in found
-        ]
-        rows += [
-            {"id": name, "state": why, "created": None, "hosts": {}, "out_of_service": []}
-            for name, why in unreadable.items()
+            if isinstance(s, State)
+            else {"id": name, "state": str(s), "created": None, "hosts": {}, "out_of_service": []}
+            for name, s in store.look()
         ]
         present(rows, args, console, lambda: output.show_table(rows, console))
         return errors.DONE

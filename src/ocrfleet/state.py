@@ -71,8 +71,14 @@ class Host:
     figures: str
 
 
+class OtherFormat(FleetError):
+    """Another version of ocrfleet made this rollout."""
+
+
 class State:
     """One rollout's database. Every method is one transaction."""
+
+    by = ""  # whom an error asks to do something with it
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -84,16 +90,27 @@ class State:
         try:
             self.db.execute("PRAGMA journal_mode=WAL")
             self.db.execute("PRAGMA synchronous=FULL")
-            found = self.db.execute("PRAGMA user_version").fetchone()[0]
-            if found == FORMAT:
-                self.db.execute("SELECT * FROM rollout, wave LIMIT 1").fetchone()
-                self.counts()
+            self.format = int(self.db.execute("PRAGMA user_version").fetchone()[0])
+            if self.format < 1:
+                raise FleetError(f"{file} cannot be read: it has no format; restore it, or move its folder away")
+            self._prove()
+        except FleetError:
+            self.db.close()
+            raise
         except sqlite3.DatabaseError as error:
             self.db.close()
             raise FleetError(f"{file} cannot be read: {error}; restore it, or move its folder away") from error
-        if found != FORMAT:
-            self.db.close()
-            raise FleetError(f"{file} has format {found}, this ocrfleet knows {FORMAT}; use the version that made it")
+
+    def _prove(self) -> None:
+        """Raise OtherFormat, or whatever reading what is not there raises."""
+        if self.format != FORMAT:
+            raise OtherFormat(
+                f"{self.folder / 'state.db'} has format {self.format}, this ocrfleet knows {FORMAT}; "
+                "use the version that made it"
+            )
+        self.db.execute("SELECT * FROM wave LIMIT 1")
+        self._one("id")
+        self.counts()
 
     @classmethod
     def create(cls, folder: Path, policy: Policy, inventory: list[str], fleet: Fleet, waves: list[Wave]) -> State:
@@ -147,7 +164,10 @@ class State:
     # --- what is asked ---
 
     def _one(self, column: str) -> Any:
-        return self.db.execute(f"SELECT {column} FROM rollout").fetchone()[0]  # noqa: S608 - columns are ours
+        row = self.db.execute(f"SELECT {column} FROM rollout").fetchone()  # noqa: S608 - columns are ours
+        if row is None:
+            raise sqlite3.DatabaseError("it tells of no rollout")
+        return row[0]
 
     @property
     def id(self) -> str:
@@ -349,3 +369,32 @@ class State:
             with self._transaction() as db:
                 db.execute("DELETE FROM request WHERE kind = ?", (chosen,))
         return chosen
+
+
+class Foreign(State):
+    """A rollout of another format. Read is what every format so far has, for the rollouts beside it; written nothing.
+
+    Raises FleetError where it has not.
+    """
+
+    def _prove(self) -> None:
+        self.db.execute("PRAGMA query_only=ON")
+        for column in ("id", "state", "created"):
+            self._one(column)
+        self.hosts()
+        self.by = (
+            f". It has format {self.format}, this ocrfleet knows {FORMAT}: use the version that made it, or move its "
+            f"folder away: {self.folder}"
+        )
+
+    def _hosts(self, where: str, *values: Any) -> list[Host]:
+        query = f"SELECT name, state, drained, began, baseline FROM host WHERE {where} ORDER BY position"  # noqa: S608
+        return [
+            Host(name, 0, state, "", "", drained, None, "", began, None, baseline, "")
+            for name, state, drained, began, baseline in self.db.execute(query, values)
+        ]
+
+    def out_of_service(self) -> list[Host]:
+        """Hosts that may be: only the version that made it can tell what their evidence says."""
+        sound = (*CONVERTED, "rolled back")
+        return [h for h in self.hosts() if h.drained or (h.began is not None and h.state not in sound)]

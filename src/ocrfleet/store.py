@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ocrfleet.errors import FleetError, Refused
-from ocrfleet.state import OVER, State
+from ocrfleet.state import OVER, Foreign, OtherFormat, State
 
 
 def default_folder() -> Path:
@@ -95,18 +95,43 @@ class Store:
             raise FleetError(f"there is no rollout in {self.folder} yet; begin one with `ocrfleet rollout`")
         return folders
 
-    def look(self) -> tuple[list[State], dict[str, str]]:
-        """All rollouts, newest first, and by the id of each that cannot be read, why."""
-        found, unreadable = [], {}
+    def look(self) -> Iterator[tuple[str, State | FleetError]]:
+        """All rollouts by their ids, newest first; why, where one cannot be read. Each is closed before the next."""
         for folder in self._folders():
             try:
-                found.append(State(folder))
+                state = State(folder)
             except FleetError as error:
-                unreadable[folder.name] = str(error)
-        return found, unreadable
+                yield folder.name, error
+                continue
+            try:
+                yield folder.name, state
+            finally:
+                state.close()
 
-    def all(self) -> list[State]:
-        return self.look()[0]
+    def _others(self, but: str) -> Iterator[State]:
+        """The other rollouts, also those of other formats. Raises Refused where it cannot be told what one has.
+
+        One that is damaged tells nothing for good, and is left out.
+        """
+        for name, found in self.look():
+            if isinstance(found, State) and name != but:
+                yield found
+            if isinstance(found, OtherFormat):
+                foreign = self._foreign(name, found)
+                try:
+                    yield foreign
+                finally:
+                    foreign.close()
+
+    def _foreign(self, name: str, why: OtherFormat) -> State:
+        folder = self.rollouts / name
+        try:
+            return Foreign(folder)
+        except FleetError as error:
+            raise Refused(
+                f"which hosts rollout {name} has cannot be told: {why} to finish it, then move its folder away: "
+                f"{folder}"
+            ) from error
 
     def open(self, name: str | None) -> State:
         """The rollout of that id, or of the only one that begins so, or the newest."""
@@ -129,36 +154,32 @@ class Store:
 
     def refuse_overlap(self, hosts: list[str], but: str = "") -> None:
         """Two unfinished rollouts must not share a host: each would judge what the other did."""
-        for state in self.all():
-            if state.state in OVER or state.id == but:
+        for state in self._others(but):
+            if state.state in OVER:
                 continue
             shared = sorted({host.name for host in state.hosts()} & set(hosts))
             if shared:
                 raise Refused(
                     f"rollout {state.id} is not over ({state.state}) and has {len(shared)} of these hosts, "
                     f"such as {shared[0]}; finish it with `ocrfleet resume {state.id}`, or end it with "
-                    f"`ocrfleet abort {state.id}`"
+                    f"`ocrfleet abort {state.id}`{state.by}"
                 )
 
     def out_of_service(self, but: str) -> list[str]:
         """Hosts that other rollouts left out of service, over or not."""
-        states = self.all()
-        found = left_out([state for state in states if state.id != but])
-        for state in states:
-            state.close()
-        return list(found)
+        return list(left_out(self._others(but)))
 
     def refuse_converted_later(self, hosts: list[str], rollout: State) -> None:
         """No rollout works on a host that a later one has converted: that one would think it is as it left it."""
-        for state in self.all():
-            if state.created <= rollout.created or state.id == rollout.id:
+        for state in self._others(rollout.id):
+            if state.created <= rollout.created:
                 continue
             later = [h.name for h in state.hosts() if h.baseline and h.state != "rolled back" and h.name in hosts]
             if later:
                 shown = ", ".join(later[:10]) + (f" and {len(later) - 10} more" if len(later) > 10 else "")
                 raise Refused(
                     f"rollout {state.id} came later and converted {shown}; roll that back first, with "
-                    f"`ocrfleet rollback {state.id}`, or begin another rollout"
+                    f"`ocrfleet rollback {state.id}`, or begin another rollout{state.by}"
                 )
 
     @contextmanager

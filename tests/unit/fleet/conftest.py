@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ocrfleet import planning, policy, survey
+from ocrfleet import cli, planning, policy, survey
 from ocrfleet.ansible import Ansible, Outcome
 from ocrfleet.rollout import Driver
 from ocrfleet.state import State
@@ -118,6 +118,28 @@ def back(fake: type[FakeAnsible]) -> Callable[..., int]:
 def drive(fake: type[FakeAnsible]) -> Callable[..., int]:
     def run(state: State, **changes: Any) -> int:
         return Driver(state, Silent(), make_ansible=fake, **changes).forward()
+
+    return run
+
+
+@pytest.fixture
+def command(tmp_path: Path, fake: type[FakeAnsible], monkeypatch: Any, capsys: Any) -> Callable[..., Any]:
+    """What an operator types, in a folder of its own: code, and what was said. All hosts have the same baseline.
+
+    `hosts`, an inventory, is there: h1 to h4, those with an odd number in a group.
+    """
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hosts").write_text("[even]\nh2\nh4\n[odd]\nh1\nh3\n")
+    monkeypatch.setattr(cli, "Driver", lambda *a, **k: Driver(*a, **{"make_ansible": fake, **k}))
+    monkeypatch.setattr(cli, "survey", lambda _i, hosts, *_: survey.Survey(dict.fromkeys(hosts, "f1"), {}, {}))
+
+    def run(*argv: str, **settings: Any) -> tuple[int, str]:
+        if settings:
+            (tmp_path / "policy.yml").write_text(json.dumps(settings))
+            argv = (*argv, "-p", "policy.yml")
+        code = cli.main(["--state-dir", "state", *argv])
+        said = capsys.readouterr()
+        return code, said.out + said.err
 
     return run
 

@@ -1,0 +1,113 @@
+# Copyright (c) 2026 The ocrfleet.gpu_stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the rollouts of one state folder are to each other."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocrfleet import errors, planning, policy
+from ocrfleet.state import FORMAT, State
+from ocrfleet.store import Store
+
+# What a rollout of another format has to be told before it is in that format.
+RENAMED = "ALTER TABLE host RENAME COLUMN name TO host"
+OLDER = "ALTER TABLE host DROP COLUMN first_run"
+
+
+def add(hosts: list[str], name: str = "20260101-000000-aaaa") -> State:
+    """A rollout in the state folder of `command`."""
+    chosen = policy.complete({})
+    waves = planning.waves(hosts, dict.fromkeys(hosts, "f1"), chosen)
+    return State.create(Store(Path("state")).rollouts / name, chosen, ["hosts"], planning.Fleet(hosts, {}), waves)
+
+
+def make_foreign(state: State, *changes: str, number: int = FORMAT - 1) -> None:
+    state.close()
+    with sqlite3.connect(state.folder / "state.db") as db:
+        for change in (*changes, f"PRAGMA user_version={number}"):
+            db.execute(change)
+
+
+def told(state: State, number: int = FORMAT - 1) -> list[str]:
+    return [state.folder.name, f"format {number}, this ocrfleet knows {FORMAT}", f"folder away: {state.folder}"]
+
+
+@pytest.mark.parametrize(("number", "change"), [(FORMAT - 1, OLDER), (FORMAT + 1, "CREATE TABLE more (more TEXT)")])
+def test_an_unfinished_rollout_of_another_format_keeps_its_hosts(command, fake, number: int, change: str) -> None:
+    other = add(["h1", "h9"])
+    make_foreign(other, change, number=number)
+    code, said = command("rollout", "-i", "hosts")
+    assert code == errors.REFUSED, said
+    assert [text for text in (*told(other, number), "1 of these hosts, such as h1") if text not in said] == []
+    assert (fake.calls, len(list(Path("state/rollouts").iterdir()))) == ([], 1)
+    assert command("rollout", "-i", "hosts", "-l", "!h1")[0] == errors.DONE
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_where_the_hosts_of_another_format_cannot_be_read_nothing_goes_on(command, fake, is_over: bool) -> None:
+    assert command("rollout", "-i", "hosts")[0] == errors.DONE
+    mine = Store(Path("state")).open(None)
+    other = add(["h9"], "99991231-000000-0000")
+    if is_over:
+        other.set_state("finished")
+    make_foreign(other, RENAMED)
+    fake.calls.clear()
+    for argv in (["rollout", "-i", "hosts"], ["resume", mine.id], ["rollback", mine.id]):
+        code, said = command(*argv)
+        assert code == errors.REFUSED, said
+        assert [text for text in told(other) if text not in said] == []
+    assert (fake.calls, mine.state) == ([], "finished")
+    assert command("status", mine.id)[0] == errors.DONE
+    other.folder.rename("away")
+    assert command("rollback", mine.id)[0] == errors.DONE
+
+
+def test_no_way_back_past_what_another_format_converted_later(command, fake) -> None:
+    assert command("rollout", "-i", "hosts")[0] == errors.DONE
+    mine = Store(Path("state")).open(None)
+    other = add(["h3"], "99991231-000000-0000")
+    other.end([("h3", "converted", "", {"transaction": {"baseline_id": "b"}}, "")])
+    other.set_state("finished")
+    make_foreign(other, OLDER)
+    code, said = command("rollback", mine.id)
+    assert (code, "converted h3" in said) == (errors.REFUSED, True), said
+    assert [text for text in told(other) if text not in said] == []
+
+
+def test_hosts_that_another_format_may_have_left_down_count(command, fake) -> None:
+    ends = {"x1": "converted", "x2": "failed", "x3": "pending", "x4": "rolled back", "x5": "converted"}
+    other = add([*ends, "h4", "not-begun"])
+    other.begin([*ends, "h4"], "0001")
+    other.end([(name, state, "", {}, "") for name, state in ends.items()])
+    other.set_drained(["x5"], True)
+    other.set_state("aborted")
+    make_foreign(other, OLDER)
+    assert Store(Path("state")).out_of_service(but="") == ["x2", "x3", "x5", "h4"]
+    code, said = command("rollout", "-i", "hosts", "-l", "!h4", waves=["100%"], apart=[["h2", "h4"]])
+    assert code == errors.STOPPED, said
+    assert [hosts for _playbook, hosts, _variables in fake.calls] == [["h1", "h3"]]
+
+
+@pytest.mark.parametrize(
+    "damage", [b"no database at all" * 400, b"", "truncated", "DROP TABLE wave", "DELETE FROM rollout"]
+)
+def test_a_damaged_rollout_is_told_and_hinders_no_other(command, damage: Any) -> None:
+    bad = add(["h1"])
+    bad.close()
+    file = bad.folder / "state.db"
+    if damage == "truncated":
+        file.write_bytes(file.read_bytes()[:9000])
+    elif isinstance(damage, bytes):
+        file.write_bytes(damage)
+    else:
+        with sqlite3.connect(file) as db:
+            db.execute(damage)
+    code, said = command("rollout", "-i", "hosts")
+    assert (code, f"whether rollout {bad.folder.name} has some of these hosts" in " ".join(said.split())) == (0, True)
+    assert f"{file} cannot be read" in command("status", "--all", "--output", "json")[1]
