@@ -71,6 +71,12 @@ class Host:
     figures: str
 
 
+def _is_no_fault_of_the_file(error: sqlite3.DatabaseError) -> bool:
+    """Whether the disk, rights or another process stand in the way; what is not in the file is SQLITE_ERROR."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # without what more SQLite tells of it
+    return isinstance(error, sqlite3.OperationalError) and code != sqlite3.SQLITE_ERROR
+
+
 class OtherFormat(FleetError):
     """Another version of ocrfleet made this rollout."""
 
@@ -99,6 +105,8 @@ class State:
             raise
         except sqlite3.DatabaseError as error:
             self.db.close()
+            if _is_no_fault_of_the_file(error):
+                raise type(error)(f"{file}: {error}") from error
             raise FleetError(f"{file} cannot be read: {error}; restore it, or move its folder away") from error
 
     def _prove(self) -> None:

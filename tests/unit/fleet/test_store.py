@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +113,26 @@ def test_a_damaged_rollout_is_told_and_hinders_no_other(command, damage: Any) ->
     code, said = command("rollout", "-i", "hosts")
     assert (code, f"whether rollout {bad.folder.name} has some of these hosts" in " ".join(said.split())) == (0, True)
     assert f"{file} cannot be read" in command("status", "--all", "--output", "json")[1]
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file grows above the size of the lock."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["status"], ["status", "--all"], ["report"], ["abort"], ["resume"], ["rollout", "-i", "hosts"]],
+    ids=" ".join,
+)
+def test_a_full_disk_is_no_damage(command, argv: list[str], request: Any) -> None:
+    state = add(["h1"])
+    state.close()
+    request.getfixturevalue("full_disk")
+    code, said = command(*argv)
+    assert code == errors.STATE, said
+    assert "move its folder away" not in said
