@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sqlite3
 from collections.abc import Iterator
@@ -136,3 +137,26 @@ def test_a_full_disk_is_no_damage(command, argv: list[str], request: Any) -> Non
     code, said = command(*argv)
     assert code == errors.STATE, said
     assert "move its folder away" not in said
+
+
+@pytest.fixture
+def few_files() -> Iterator[None]:
+    """Twenty more can be opened."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = set(map(int, os.listdir("/proc/self/fd")))
+    free = [number for number in range(1000) if number not in taken]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[20], before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("argv", [["resume"], ["rollback"], ["status", "--all"]], ids=" ".join)
+def test_a_long_history_holds_no_files_open(command, argv: list[str], request: Any) -> None:
+    for number in range(10):
+        state = add([f"x{number}"], f"20260101-000000-{number:04}")
+        state.set_state("finished")
+        state.close()
+    add(["h1"], "20260102-000000-aaaa").close()
+    request.getfixturevalue("few_files")
+    code, said = command(*argv)
+    assert code == errors.DONE, said
