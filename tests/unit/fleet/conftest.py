@@ -123,14 +123,20 @@ def drive(fake: type[FakeAnsible]) -> Callable[..., int]:
 
 
 @pytest.fixture
-def command(tmp_path: Path, fake: type[FakeAnsible], monkeypatch: Any, capsys: Any) -> Callable[..., Any]:
+def driver_gets(fake: type[FakeAnsible]) -> dict[str, Any]:
+    """What the driver of `command` gets beside what is typed."""
+    return {"make_ansible": fake, "sleep": lambda _seconds: pytest.fail("it waited")}
+
+
+@pytest.fixture
+def command(tmp_path: Path, driver_gets: dict[str, Any], monkeypatch: Any, capsys: Any) -> Callable[..., Any]:
     """What an operator types, in a folder of its own: code, and what was said. All hosts have the same baseline.
 
     `hosts`, an inventory, is there: h1 to h4, those with an odd number in a group.
     """
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hosts").write_text("[even]\nh2\nh4\n[odd]\nh1\nh3\n")
-    monkeypatch.setattr(cli, "Driver", lambda *a, **k: Driver(*a, **{"make_ansible": fake, **k}))
+    monkeypatch.setattr(cli, "Driver", lambda *a, **k: Driver(*a, **k, **driver_gets))
     monkeypatch.setattr(cli, "survey", lambda _i, hosts, *_: survey.Survey(dict.fromkeys(hosts, "f1"), {}, {}))
 
     def run(*argv: str, **settings: Any) -> tuple[int, str]:

@@ -15,6 +15,7 @@ import stat
 import subprocess
 import tracemalloc
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from ocrfleet import ansible, cli, errors, planning, policy
+from ocrfleet import ansible, cli, errors, planning, policy, rollout
 from ocrfleet.rollout import Driver
 from ocrfleet.state import State
 from ocrfleet.store import Store
@@ -119,6 +120,14 @@ def test_the_report_of_thirty_hosts(ocrfleet: Any, folder: Path) -> None:
     assert data["hosts"][0]["evidence"]["result"] == "verified"
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in files)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_the_report_begins_with_the_hosts_that_need_somebody(command, fake) -> None:
+    fake.answers["h3"] = "failed"
+    assert command("rollout", "-i", "hosts", waves=["100%"])[0] == errors.STOPPED
+    assert command("report")[0] == errors.DONE
+    [page] = Path("state").glob("rollouts/*/fleet.html")
+    assert re.findall(r'<tr><td data-name="host">(h\d)', page.read_text()) == ["h3", "h2", "h4", "h1"]
 
 
 def not_run(reason: str) -> dict[str, str]:
@@ -463,6 +472,76 @@ def test_a_policy_that_asks_for_what_never_comes_is_refused(given: Any, said: st
     fleet = planning.Fleet(["a", "b"], {})
     with pytest.raises(errors.FleetError, match=said):
         cli.refuse_vain(chosen, fleet, planning.waves(fleet.hosts, {}, chosen))
+
+
+def test_no_rollout_is_made_of_a_policy_that_asks_for_what_never_comes(command, fake) -> None:
+    code, said = command("rollout", "-i", "hosts", approve_after=[9])
+    assert (code, "approve_after: expected numbers of waves" in said) == (errors.WRONG_INPUT, True), said
+    assert (fake.calls, list(Path("state/rollouts").iterdir())) == ([], [])
+
+
+def test_with_no_wait_a_rollout_ends_where_it_would_wait(command) -> None:
+    code, said = command("rollout", "-i", "hosts", "--no-wait", approve_after=[1])
+    assert (code, "waiting for `ocrfleet approve" in said) == (errors.PAUSED, True), said
+
+
+def at(hour: int, minute: int) -> float:
+    return datetime(2026, 11, 27, hour, minute, tzinfo=timezone.utc).timestamp()
+
+
+AT_NIGHT = [{"from": "22:00", "to": "23:00"}]
+
+
+@pytest.mark.parametrize("windows", [{"windows": AT_NIGHT}, {"groups": {"odd": {"windows": AT_NIGHT}}}])
+def test_the_way_back_waits_for_no_window(command, driver_gets, fake, windows: Any) -> None:
+    driver_gets["clock"] = lambda: at(22, 10)
+    assert command("rollout", "-i", "hosts", "-l", "odd", **windows)[0] == errors.DONE
+    driver_gets["clock"] = lambda: at(12, 0)
+    fake.calls.clear()
+    code, said = command("rollback")
+    assert (code, [hosts for _p, hosts, _v in fake.calls]) == (errors.DONE, [["h1", "h3"]]), said
+
+
+def test_a_host_whose_drain_took_of_its_minutes_is_done_while_its_window_is_open(command, driver_gets, fake) -> None:
+    """Whether it fits is asked before it is drained; to put it off then would drain it for nothing."""
+    driver_gets["clock"] = lambda: at(22, 20 if Path("drained").exists() else 10)
+    hooks = {"drain": {"command": ["touch", "drained"]}, "undrain": {"command": ["true"]}}
+    code, said = command("rollout", "-i", "hosts", "-l", "h1", windows=AT_NIGHT, host_minutes=45, hooks=hooks)
+    assert (code, len(fake.calls)) == (errors.DONE, 1), said
+
+
+def test_the_processes_of_a_killed_driver_are_given_up_after_half_an_hour(
+    command, driver_gets, fake, monkeypatch: Any
+) -> None:
+    assert command("rollout", "-i", "hosts")[0] == errors.DONE
+    state = Store(Path("state")).open(None)
+    state.begin(["h1"], "0007")
+    monkeypatch.setattr(rollout, "at_work", lambda *_: [77])
+    minutes: list[float] = []
+    driver_gets["clock"] = lambda: 60.0 * len(minutes)
+    driver_gets["sleep"] = lambda seconds: minutes.append(seconds) if len(minutes) < 40 else pytest.fail("it waits on")
+    fake.calls.clear()
+    code, said = command("resume")
+    assert (code, "the earlier run still works as process 77; end that, then resume" in said) == (errors.REFUSED, True)
+    assert (len(minutes), fake.calls, [host.name for host in state.hosts(states=["running"])]) == (31, [], ["h1"])
+
+
+@pytest.mark.parametrize("own", [None, "-o ServerAliveInterval=5"])
+def test_ssh_asks_whether_a_host_is_there_still(command, driver_gets, fake, monkeypatch: Any, own: str | None) -> None:
+    if own:
+        monkeypatch.setenv("ANSIBLE_SSH_EXTRA_ARGS", own)
+    else:
+        monkeypatch.delenv("ANSIBLE_SSH_EXTRA_ARGS", raising=False)
+    seen = set()
+
+    class Looking(fake):
+        def run(self, *arguments, **more):
+            seen.add(self.env["ANSIBLE_SSH_EXTRA_ARGS"])
+            return super().run(*arguments, **more)
+
+    driver_gets["make_ansible"] = Looking
+    assert command("rollout", "-i", "hosts", "-l", "h1")[0] == errors.DONE
+    assert seen == {own or "-o ServerAliveInterval=30 -o ServerAliveCountMax=10"}
 
 
 @pytest.mark.parametrize("name", ["gpu", "~x", "!x", "&x", "a*", "--all"])

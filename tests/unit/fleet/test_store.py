@@ -160,3 +160,28 @@ def test_a_long_history_holds_no_files_open(command, argv: list[str], request: A
     request.getfixturevalue("few_files")
     code, said = command(*argv)
     assert code == errors.DONE, said
+
+
+def test_no_rollout_begins_on_hosts_of_an_unfinished_one(command, fake) -> None:
+    first = add(["h3"])
+    code, said = command("rollout", "-i", "hosts")
+    assert (code, f"rollout {first.id} is not over (planned) and has 1 of these hosts" in said) == (
+        errors.REFUSED,
+        True,
+    )
+    assert (fake.calls, len(list(Path("state/rollouts").iterdir()))) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "touched"),
+    [({"apart": [["h1", "h2"]]}, [["h4", "h3"]]), ({"groups": {"odd": {"at_once": 1}}}, [["h2", "h4"]])],
+)
+@pytest.mark.parametrize("left", ["running", "rolling back"])
+def test_hosts_of_another_rollout_that_are_down_count(command, fake, settings: Any, touched: Any, left: str) -> None:
+    """Also for the limit of a group of which this rollout does not have that host."""
+    assert command("rollout", "-i", "hosts", "-l", "h1")[0] == errors.DONE
+    Store(Path("state")).open(None).begin(["h1"], "0002", left)
+    fake.calls.clear()
+    code, said = command("rollout", "-i", "hosts", "-l", "!h1", waves=["100%"], **settings)
+    assert code == errors.STOPPED, said
+    assert [hosts for _playbook, hosts, _variables in fake.calls] == touched
