@@ -21,6 +21,7 @@ from ocrfleet.gate import CONVERTED
 from ocrfleet.planning import Fleet, Wave
 from ocrfleet.policy import Policy
 
+# Other versions read a few columns of any format, see Foreign: where one comes to mean something else, it is renamed.
 FORMAT = 3
 
 # Of a rollout: planned, running, soaking, waiting (approval), paused, stopped (a gate), aborted, finished.
@@ -84,7 +85,7 @@ class OtherFormat(FleetError):
 class State:
     """One rollout's database. Every method is one transaction."""
 
-    by = ""  # whom an error asks to do something with it
+    by = ""  # what an error about it adds: which version of ocrfleet can do what is asked for
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -114,7 +114,7 @@ class Store:
         One that is damaged tells nothing for good, and is left out.
         """
         for name, found in self.look():
-            if isinstance(found, State) and name != but:
+            if isinstance(found, State) and found.id != but:
                 yield found
             if isinstance(found, OtherFormat):
                 foreign = self._foreign(name, found)
