@@ -206,6 +206,15 @@ def go_where_it_began(state: State) -> None:
         ) from error
 
 
+def left_elsewhere(store: Store, state: State) -> dict[str, Any]:
+    """What a driver has to know of other rollouts: which hosts they left out of service, and which of these drained."""
+    away = store.out_of_service(but=state.id)
+    # A group's limit counts those, too, that this rollout has nothing to do with.
+    groups = read_inventory(state.inventory, None).groups if away and state.policy["groups"] else {}
+    drained = {name for name, found in away.items() if found.drained}
+    return {"elsewhere": {name: groups.get(name, []) for name in away}, "drained": drained}
+
+
 def drive(
     store: Store,
     state: State,
@@ -216,12 +225,9 @@ def drive(
     ignore_limits: bool = False,
 ) -> int:
     go_where_it_began(state)
-    away = store.out_of_service(but=state.id)
-    # A group's limit counts those, too, that this rollout has nothing to do with.
-    groups = read_inventory(state.inventory, None).groups if away and state.policy["groups"] else {}
-    elsewhere = {name: groups.get(name, []) for name in away}
+    left = left_elsewhere(store, state)
     with Progress(state, console) as progress:
-        driver = Driver(state, progress, wait=wait, elsewhere=elsewhere, here=here)
+        driver = Driver(state, progress, wait=wait, **left, here=here)
         if isinstance(console.file, Output):
             driver.interrupted = console.file.lost  # nobody follows it any more: as with Ctrl-C
         code = driver.back(ignore_limits) if back else driver.forward()
@@ -282,7 +288,7 @@ def status(args: argparse.Namespace, console: Console) -> int:
                 "state": s.state,
                 "created": output.stamp(s.created),
                 "hosts": s.counts(),
-                "out_of_service": [name for name, rollout in out.items() if rollout == s.id],
+                "out_of_service": [name for name, found in out.items() if found.rollout == s.id],
             }
             if isinstance(s, State)
             else {"id": name, "state": str(s), "created": None, "hosts": {}, "out_of_service": []}
@@ -336,7 +342,7 @@ def ask(args: argparse.Namespace, console: Console) -> int:
             else:
                 go_where_it_began(state)
                 with Progress(state, console) as progress:
-                    Driver(state, progress).abort()
+                    Driver(state, progress, **left_elsewhere(store, state)).abort()
         console.print(Text(f"rollout {state.id} is {state.state}"))
     return errors.DONE
 

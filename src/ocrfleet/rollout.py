@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -47,8 +47,9 @@ class Interrupted(Exception):
 class Driver:
     """Works on one rollout. `clock`, `sleep` and `make_ansible` are what tests and simulations replace.
 
-    `elsewhere` are the hosts that other rollouts have left out of service, each with its groups: while this driver
-    holds the store's lock no other one changes that. `here` leaves the policy's workers out.
+    `elsewhere` are the hosts that other rollouts have left out of service, each with its groups, and `drained` those of
+    them that their hooks have drained: while this driver holds the store's lock no other one changes that. `here`
+    leaves the policy's workers out.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Driver:
         wait: bool = True,
         make_ansible: Callable[..., Ansible] = Ansible,
         elsewhere: Mapping[str, list[str]] | None = None,
+        drained: Container[str] = (),
         here: bool = False,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
@@ -68,6 +70,7 @@ class Driver:
         self.watcher = watcher
         self.wait = wait
         self.elsewhere = list(elsewhere or {})
+        self.drained = drained
         self.fleet.groups = {**(elsewhere or {}), **self.fleet.groups}
         self.clock = clock
         self.sleep = sleep
@@ -269,7 +272,7 @@ class Driver:
     def _stop_where_none_comes_back(self, number: int) -> None:
         """A hook that fails for one host fails for the next: going on would take the fleet out of service."""
         out = [host.name for host in self.state.hosts(number, gate.CONVERTED) if host.drained]
-        if out:
+        if out and "undrain" in self.policy["hooks"]:
             self._stop(
                 number,
                 f"converted, and still out of service, since the hook undrain failed: {', '.join(out[:5])}"
@@ -291,6 +294,8 @@ class Driver:
             # Its figure is in the evidence of a run that ended well: it has nothing to do, and would tell the same.
             variables["stack_recheck"] = True
         self.state.hand_over(ready)
+        # Those that another rollout drained are out also where this one has no hook.
+        self.state.set_drained([name for name in ready if name in self.drained], True)
         outcomes = self.ansible.run(run, self.policy["playbook"], ready, variables, self.watcher.event)
         self._record([(name, self._told(known[name], outcome)) for name, outcome in outcomes.items()])
         self._undrain(self.state.named(outcomes))
@@ -407,12 +412,28 @@ class Driver:
         return [name for name in names if name not in problems]
 
     def _undrain(self, hosts: list[Host]) -> None:
-        """Back into service: what is converted, and what is provably as it was."""
+        """Back into service: what is converted, and what is provably as it was.
+
+        What another rollout left out of service was not in order before: to be as it was is not enough for it.
+        """
         hook = self.policy["hooks"].get("undrain")
-        sound = [host.name for host in hosts if host.drained and self.state.is_sound(host)]
+        sound = [
+            host.name
+            for host in hosts
+            if host.drained
+            and self.state.is_sound(host)
+            and (host.name not in self.elsewhere or host.state in gate.CONVERTED)
+        ]
         for host in hosts:
             if host.drained and host.name not in sound and host.state not in ("running", "rolling back"):
-                self.watcher.note(f"{host.name}: stays out of service, since it is {host.state}")
+                before = ", and another rollout left it so" if host.name in self.elsewhere else ""
+                self.watcher.note(f"{host.name}: stays out of service, since it is {host.state}{before}")
+        if not hook:
+            for name in [name for name in sound if name in self.drained]:
+                self.watcher.note(
+                    f"{name}: still out of service: another rollout drained it, and there is no hook undrain"
+                )
+            sound = [name for name in sound if name not in self.drained]
         if not sound:
             return
         problems = (

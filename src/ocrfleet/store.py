@@ -14,10 +14,12 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ocrfleet.errors import FleetError, Refused
+from ocrfleet.gate import CONVERTED
 from ocrfleet.state import OVER, Foreign, OtherFormat, State
 
 
@@ -34,15 +36,30 @@ def _holder(descriptor: int) -> dict[str, Any]:
         return {}
 
 
-def left_out(states: Iterable[State]) -> dict[str, str]:
-    """Hosts that are out of service, each with the rollout that left it so. The last that worked on a host tells."""
-    told: dict[str, tuple[float, str]] = {}
+@dataclass(frozen=True)
+class LeftOut:
+    """Why a host is out of service: the rollout that left it so, and whether that has drained it."""
+
+    rollout: str
+    drained: bool
+
+
+def left_out(states: Iterable[State]) -> dict[str, LeftOut]:
+    """Hosts that are out of service. Of each the last tells that left it out, or converted it.
+
+    A later rollout that did neither, because it was refused or could not drain the host, found it as broken as before;
+    and what it was put back to is what it was before.
+    """
+    told: dict[str, tuple[float, LeftOut | None]] = {}
     for state in states:
         out = {host.name for host in state.out_of_service()}
         for host in state.hosts():
-            if host.began is not None and host.began > told.get(host.name, (0.0, ""))[0]:
-                told[host.name] = (host.began, state.id if host.name in out else "")
-    return {name: rollout for name, (_began, rollout) in told.items() if rollout}
+            if host.name not in out and host.state not in CONVERTED:
+                continue
+            if host.began is not None and host.began > told.get(host.name, (0.0, None))[0]:
+                found = LeftOut(state.id, bool(host.drained)) if host.name in out else None
+                told[host.name] = (host.began, found)
+    return {name: found for name, (_began, found) in told.items() if found}
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -165,9 +182,9 @@ class Store:
                     f"`ocrfleet abort {state.id}`{state.by}"
                 )
 
-    def out_of_service(self, but: str) -> list[str]:
+    def out_of_service(self, but: str) -> dict[str, LeftOut]:
         """Hosts that other rollouts left out of service, over or not."""
-        return list(left_out(self._others(but)))
+        return left_out(self._others(but))
 
     def refuse_converted_later(self, hosts: list[str], rollout: State) -> None:
         """No rollout works on a host that a later one has converted: that one would think it is as it left it."""

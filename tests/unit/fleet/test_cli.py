@@ -442,15 +442,15 @@ def test_who_is_out_of_service_is_known_to_all_rollouts(ocrfleet: Any, folder: P
     first = store.open(None)
     first.set_drained(["ocr-gpu-02"], True)
     first.set_state("aborted")
-    assert store.out_of_service(but="") == ["ocr-gpu-02", "ocr-gpu-12"]
-    assert store.out_of_service(but=first.id) == []
+    assert list(store.out_of_service(but="")) == ["ocr-gpu-02", "ocr-gpu-12"]
+    assert store.out_of_service(but=first.id) == {}
     assert out_of_service_by_rollout(ocrfleet) == {first.id: ["ocr-gpu-02", "ocr-gpu-12"]}
     second = later(folder, ["ocr-gpu-12"])
     Driver(second, Silent(), make_ansible=fake).forward()
     assert out_of_service_by_rollout(ocrfleet) == {first.id: ["ocr-gpu-02"], second.id: ["ocr-gpu-12"]}
     fake.answers.clear()
     Driver(second, Silent(), make_ansible=fake).forward()
-    assert store.out_of_service(but="") == ["ocr-gpu-02"]
+    assert list(store.out_of_service(but="")) == ["ocr-gpu-02"]
     assert out_of_service_by_rollout(ocrfleet) == {first.id: ["ocr-gpu-02"], second.id: []}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import pytest
 from ocrfleet import errors, planning, policy
 from ocrfleet.state import FORMAT, State
 from ocrfleet.store import Store
+
+from .conftest import hooks
 
 # What a rollout of another format has to be told before it is in that format.
 RENAMED = "ALTER TABLE host RENAME COLUMN name TO host"
@@ -91,7 +94,7 @@ def test_hosts_that_another_format_may_have_left_down_count(command, fake) -> No
     other.set_drained(["x5"], True)
     other.set_state("aborted")
     make_foreign(other, OLDER)
-    assert Store(Path("state")).out_of_service(but="") == ["x2", "x3", "x5", "h4"]
+    assert list(Store(Path("state")).out_of_service(but="")) == ["x2", "x3", "x5", "h4"]
     code, said = command("rollout", "-i", "hosts", "-l", "!h4", waves=["100%"], apart=[["h2", "h4"]])
     assert code == errors.STOPPED, said
     assert [hosts for _playbook, hosts, _variables in fake.calls] == [["h1", "h3"]]
@@ -185,3 +188,57 @@ def test_hosts_of_another_rollout_that_are_down_count(command, fake, settings: A
     code, said = command("rollout", "-i", "hosts", "-l", "!h1", waves=["100%"], **settings)
     assert code == errors.STOPPED, said
     assert [hosts for _playbook, hosts, _variables in fake.calls] == touched
+
+
+BROKEN = {"transaction": {}, "outside_transaction": ["PyTorch"]}
+REFUSED = {"transaction": {}, "outside_transaction": []}
+
+
+def leave_broken(command, fake, tmp_path: Path) -> None:
+    """A rollout that changes h1, fails without a proof, and leaves it drained."""
+    fake.answers["h1"], fake.tells["h1"] = "failed", BROKEN
+    assert command("rollout", "-i", "hosts", "-l", "h1", hooks=hooks(tmp_path))[0] == errors.STOPPED
+    assert command("abort")[0] == errors.DONE
+    (tmp_path / "back").unlink(missing_ok=True)
+    time.sleep(1.1)  # the next one is told apart by the second
+
+
+@pytest.mark.parametrize("drain", ["true", "false"])
+def test_what_a_rollout_left_broken_a_later_one_does_not_put_into_service_as_it_is(
+    command, fake, tmp_path, drain: str
+) -> None:
+    leave_broken(command, fake, tmp_path)
+    fake.tells["h1"] = REFUSED  # which says only that the later one changed nothing
+    code, said = command("rollout", "-i", "hosts", "-l", "h1", hooks=hooks(tmp_path, drain=drain))
+    assert code == errors.STOPPED
+    assert "h1: stays out of service" in said and "another rollout left it so" in said
+    assert not (tmp_path / "back").exists()
+    assert list(Store(Path("state")).out_of_service(but="")) == ["h1"]
+    assert command("abort")[0] == errors.DONE
+    fake.answers.clear()
+    fake.tells.clear()
+    time.sleep(1.1)
+    assert command("rollout", "-i", "hosts", "-l", "h1", hooks=hooks(tmp_path))[0] == errors.DONE
+    assert (tmp_path / "back").read_text() == "h1\n"
+    assert Store(Path("state")).out_of_service(but="") == {}
+
+
+def test_what_it_was_put_back_to_is_as_broken_as_before(command, fake, tmp_path) -> None:
+    leave_broken(command, fake, tmp_path)
+    fake.answers.clear()
+    fake.tells.clear()
+    assert command("rollout", "-i", "hosts", "-l", "h1", hooks=hooks(tmp_path))[0] == errors.DONE
+    (tmp_path / "back").unlink()
+    command("rollback")
+    assert not (tmp_path / "back").exists()
+    assert list(Store(Path("state")).out_of_service(but="")) == ["h1"]
+
+
+def test_a_host_that_another_rollout_drained_is_named_where_there_is_no_hook(command, fake, tmp_path) -> None:
+    leave_broken(command, fake, tmp_path)
+    fake.answers.clear()
+    fake.tells.clear()
+    code, said = command("rollout", "-i", "hosts", "-l", "h1,h2", waves=["100%"])
+    assert code == errors.INCOMPLETE, said
+    assert "h1: still out of service: another rollout drained it, and there is no hook undrain" in said
+    assert {name: found.drained for name, found in Store(Path("state")).out_of_service(but="").items()} == {"h1": True}
