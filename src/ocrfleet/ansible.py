@@ -405,8 +405,10 @@ def at_work(folder: Path, kind: str = "") -> list[int]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """What ansible-runner wrote for a run that was killed: it holds every variable."""
+    """What ansible-runner wrote for a run that was killed: it holds every variable. What was printed is kept."""
     for private in folder.glob("runs/*/*.runner"):
+        for printed in private.glob("artifacts/*/stdout"):
+            os.replace(printed, private.with_suffix(".log"))
         shutil.rmtree(private, ignore_errors=True)
 
 

@@ -34,6 +34,7 @@ ON_THE_CHECKOUT = [
     ".venv/bin/ansible-doc -t role ocrfleet.gpu_stack.flashinfer",
     ".venv/bin/ansible-doc ocrfleet.gpu_stack.gpu_smoke",
     ".venv/bin/ocrfleet --help",
+    "ocrfleet abort --help",
     "ocrfleet pause --help",
     "ocrfleet plan --help",
     "ocrfleet report --help",
@@ -88,6 +89,7 @@ ON_A_FLEET = {
     "ocrfleet report --query \"hosts[?evidence.result=='verified'].[name, evidence.transaction.baseline_id]\""
     " --output json": 0,
     "ocrfleet rollback": 0,
+    "ocrfleet rollback --ignore-limits": 0,
     "ocrfleet report": 0,
 }
 # Lines that do not run here, by pattern, and why. A file that is named is there.

@@ -641,11 +641,14 @@ def test_a_hook_that_outlived_its_driver_is_waited_for(make, drive, monkeypatch)
 
 def test_what_a_killed_run_left_of_its_variables_goes(make, drive) -> None:
     state = make(1)
-    left = state.folder / "runs/0001/0001-0.runner/artifacts"
-    left.mkdir(parents=True)
-    (left / "command").write_text("secret")
+    left = state.folder / "runs/0001/0001-0.runner"
+    (left / "artifacts/0001-0").mkdir(parents=True)
+    (left / "artifacts/0001-0/command").write_text("secret")
+    (left / "artifacts/0001-0/stdout").write_text("TASK [the last one]")
     assert drive(state) == errors.DONE
-    assert not left.parent.exists()
+    assert not left.exists()
+    # Somebody will want to read just that.
+    assert (state.folder / "runs/0001/0001-0.log").read_text() == "TASK [the last one]"
 
 
 def test_an_abort_waits_for_the_run_of_a_killed_driver_and_tells_what_became_of_its_hosts(
