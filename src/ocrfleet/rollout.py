@@ -140,6 +140,9 @@ class Driver:
         for state, then in (("running", "unknown"), ("rolling back", "not rolled back")):
             self._skip({host.name: why for host in self.state.hosts(states=[state])}, then)
         self._undrain(self.state.hosts())
+        for wave in self.state.waves():
+            if wave["state"] == "running":
+                self.state.set_wave(wave["number"], "stopped", "aborted")
         self.state.set_state("aborted", "as requested")
 
     def _settle(self) -> None:
@@ -273,11 +276,11 @@ class Driver:
         """A hook that fails for one host fails for the next: going on would take the fleet out of service."""
         out = [host.name for host in self.state.hosts(number, gate.CONVERTED) if host.drained]
         if out and "undrain" in self.policy["hooks"]:
-            self._stop(
-                number,
+            note = (
                 f"converted, and still out of service, since the hook undrain failed: {', '.join(out[:5])}"
-                f"{' …' if len(out) > 5 else ''}; mend the hook, then resume",
+                f"{' …' if len(out) > 5 else ''}; mend the hook, then resume"
             )
+            self._stop(number, note, f"wave {number} goes no further: {note}")
 
     def _batch(self, names: list[str], lock: str) -> None:
         known = {host.name: host for host in self.state.named(names)}

@@ -139,6 +139,13 @@ def test_approval_and_abort(make, drive, fake) -> None:
         drive(state)
 
 
+def test_a_wave_of_an_aborted_rollout_does_not_run_on(make, drive, fake) -> None:
+    state = make(2, waves=["100%"], forks=1)
+    fake.answers["h1"] = lambda _host: state.request("abort") or "converted"
+    assert drive(state) == errors.PAUSED
+    assert [(wave["state"], wave["note"]) for wave in state.waves()] == [("stopped", "aborted")]
+
+
 @pytest.mark.parametrize("asked", ["abort", "pause"])
 def test_what_was_asked_of_a_command_that_ended_does_not_hit_the_next(make, drive, back, fake, asked: str) -> None:
     state = make(2)
@@ -667,6 +674,7 @@ def test_an_abort_waits_for_the_run_of_a_killed_driver_and_tells_what_became_of_
     assert driver.forward() == errors.PAUSED
     assert (still, len(asked_while)) == ([], 2)
     assert (state.state, fake.calls) == ("aborted", [])
+    assert [wave["state"] for wave in state.waves()] == ["pending"]  # none of it began anew
     # The second was drained, and never begun on.
     assert {host.name: (host.state, host.drained) for host in state.hosts()} == {
         "h1": ("unknown", True),
