@@ -348,6 +348,10 @@ def read_lock(path: str | None) -> str:
         return file.read()
 
 
+class NotBegun(Failed):
+    """The installation ended before it wrote anything into the environment."""
+
+
 def transaction_of(environment: str) -> str:
     """The transaction that an environment is in, or was in last, as it is told."""
     record = journal.last(environment)
@@ -367,7 +371,10 @@ def apply(uv: Uv, plan: package_plan.Plan, lock: str, began: str) -> str:
     pins = plan.pins
     wanted = package_plan.locked_versions("\n".join(pins))
     if not plan.lock_used or not wanted.items() <= package_plan.locked_versions(lock).items():
-        lock = uv.lock(pins)
+        try:
+            lock = uv.lock(pins)
+        except Failed as failure:
+            raise NotBegun(str(failure)) from None
     # What the plan neither moves nor repairs has to stay as it is, file by file.
     planned = {*wanted, *(change.name for change in plan.changes)}
     before = overwritten.take(uv.stage.tree, distributions.installed(uv.stage.tree).keys() - planned)
@@ -378,14 +385,14 @@ def apply(uv: Uv, plan: package_plan.Plan, lock: str, began: str) -> str:
             # here, and by now the environment may be the baseline again.
             now = transaction_of(uv.stage.environment)
             if now != began:
-                raise Failed(
+                raise NotBegun(
                     f"nothing was installed: this began in {began}, now it is {now.removeprefix('transaction ')}. "
                     "Expected no other run meanwhile; that one tells what became of the environment"
                 )
             locked = dataclasses.replace(uv, pass_fds=descriptors)
             locked.install(pins, lock, [damage.name for damage in plan.damaged], plan.constraints)
     except journal.LockBusy as busy:
-        raise Failed(str(busy)) from None
+        raise NotBegun(str(busy)) from None
     still = distributions.damaged(uv.stage.tree)
     if still:
         listed = "; ".join(f"{damage.name}: {damage.problems[0]}" for damage in still[:5])
@@ -462,6 +469,8 @@ def main() -> None:
     changed = bool(plan.pins or plan.changes)
     try:
         installed_lock = apply(uv, plan, lock, began) if changed and not module.check_mode else ""
+    except NotBegun as failure:
+        module.fail_json(reason="not_planned", msg=str(failure))
     except (Failed, Unsatisfiable) as failure:
         module.fail_json(reason="failed", msg=str(failure))
     module.exit_json(

@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -140,7 +141,7 @@ def believed(found: Evidence, began: float) -> Outcome:
 def judge(host: str, seen: _Seen, found: Evidence, needs_evidence: bool, began: float) -> Outcome:
     """One host's outcome. Ansible's word that nothing failed is not enough: a rescued host says so too."""
     message, facts = seen.messages.get(host, ""), seen.facts.get(host, {})
-    if seen.stats is None and not seen.started and seen.rc and 0 < seen.rc < ENDED_BY_SIGNAL:
+    if seen.stats is None and not seen.started and not found and seen.rc and 0 < seen.rc < ENDED_BY_SIGNAL:
         # It refused its playbook or its inventory, by itself: so far no host was asked anything.
         return Outcome("failed", seen.error, {"host": host, "result": "failed", "failure": seen.error})
     if seen.stats is None:
@@ -399,9 +400,21 @@ def at_work(folder: Path, kind: str = "") -> list[int]:
             entries = (process / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if pid != os.getpid() and any(entry.startswith(begins) and holds in entry[len(begins) :] for entry in entries):
+        if (
+            pid != os.getpid()
+            and not _is_kept(process)
+            and any(entry.startswith(begins) and holds in entry[len(begins) :] for entry in entries)
+        ):
             found.append(pid)
     return sorted(found)
+
+
+def _is_kept(process: Path) -> bool:
+    """Whether a process is a connection that SSH keeps for the next run, which does nothing by itself."""
+    try:
+        return (process / "cmdline").read_bytes().rstrip(b"\0 ").endswith(b"[mux]")
+    except OSError:
+        return False
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -412,14 +425,23 @@ def remove_leftovers(folder: Path) -> None:
         shutil.rmtree(private, ignore_errors=True)
 
 
-def check_playbooks(names: list[str], there: bool) -> None:
-    """Raise FleetError where a playbook cannot be had, or read; by its name it may be `there`, at workers, alone."""
+def check_playbooks(names: list[str], variables: dict[str, Any], there: bool) -> None:
+    """Raise FleetError where a playbook cannot be had, or read, with the variables that a run of it gets.
+
+    What one needs may be `there`, at workers, alone: then only its file is looked for.
+    """
     files = [name for name in names if "/" in name or name.endswith((".yml", ".yaml"))]
-    argv = ["ansible-playbook", "--syntax-check", "--inventory=localhost,", *(files if there else names)]
-    if not (files if there else names):
+    gone = [name for name in files if not Path(name).is_file()]
+    if gone:
+        raise FleetError(f"the policy names playbooks that are not there; nothing was touched: {', '.join(gone)}")
+    if there or not names:
         return
-    env = {**os.environ, **environment()}
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, check=False)
+    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:  # its mode is 0600
+        json.dump(variables, file)
+        file.flush()
+        argv = ["ansible-playbook", "--syntax-check", "--inventory=localhost,", f"--extra-vars=@{file.name}", *names]
+        env = {**os.environ, **environment()}
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode != 0:
         said = done.stderr.strip() or done.stdout.strip()
         raise FleetError(f"the policy names a playbook that cannot be run; nothing was touched: {plain(said)}")

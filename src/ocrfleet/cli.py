@@ -103,9 +103,9 @@ def look(args: argparse.Namespace, console: Console) -> tuple[policies.Policy, p
     if found:
         raise FleetError("the policy is not right; nothing was touched.\n- " + "\n- ".join(found))
     named = [policy["playbook"], policy["rollback_playbook"]]
-    check_playbooks(
-        [*named, *(h["playbook"] for h in policy["hooks"].values() if "playbook" in h)], bool(policy["workers"])
-    )
+    there = bool(policy["workers"])
+    check_playbooks(named, {**policy["variables"], "rollback_baseline": "none"}, there)
+    check_playbooks([hook["playbook"] for hook in policy["hooks"].values() if "playbook" in hook], {}, there)
     console.print(Text(f"asking {len(fleet.hosts)} hosts which baseline they have"))
     asked = survey(args.inventory, fleet.hosts, policy, lambda *_: None)
     if not asked.baselines:
@@ -233,7 +233,8 @@ def drive(
         code = driver.back(ignore_limits) if back else driver.forward()
     output.show_rollout(output.rollout_data(state, False), console, every_host=False)
     if code in (errors.STOPPED, errors.PAUSED) and state.state not in OVER:
-        console.print(Text(f"go on with: ocrfleet resume {state.id}"), soft_wrap=True)
+        how = f"rollback {state.id} --ignore-limits" if ignore_limits else f"resume {state.id}"
+        console.print(Text(f"go on with: ocrfleet {how}"), soft_wrap=True)
     return code
 
 
@@ -362,6 +363,8 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    if not sys.stdout:  # closed by whoever started this, and ansible-runner writes to it
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process lives
     args = parser().parse_args(argv)
     # A driver must not end half way for want of a reader.
     file = cast(IO[str], Output(sys.stdout)) if args.command in ("rollout", "resume", "rollback") else None

@@ -128,7 +128,7 @@ class Driver:
                 f"its earlier run still works as {', '.join(found)}; `ocrfleet resume {self.state.id}` waits for "
                 "that, or end it and abort again"
             )
-        self._read_what_is_left()
+        self._read_what_is_left(undrain=False)
         self._end()
 
     def _end(self) -> None:
@@ -151,7 +151,7 @@ class Driver:
         self._read_what_is_left()
         self._listen()  # before those that were under way are done again
 
-    def _read_what_is_left(self) -> None:
+    def _read_what_is_left(self, undrain: bool = True) -> None:
         remove_leftovers(self.state.folder)
         ended = []
         for host in self.state.hosts(states=["running"]):
@@ -165,7 +165,8 @@ class Driver:
             self.watcher.note(f"{len(ended)} hosts had ended before the driver did")
             self._record(ended)
         # Nobody is at work on these: they go back into service, or are drained again with their next run.
-        self._undrain(self.state.hosts())
+        if undrain:
+            self._undrain(self.state.hosts())
 
     def _still_at_work(self) -> list[str]:
         """What an earlier driver left at work. Where no host is under way, only its hooks may still work on one.
@@ -190,7 +191,8 @@ class Driver:
                 self.watcher.note(f"waiting for the earlier run, which still works as {found[0]}")
                 told = True
             if self.clock() > until:
-                raise Refused(f"the earlier run still works as {', '.join(found)}; end that, then resume")
+                again = ", and ask for the abort again" if self.state.take_request("abort") else ""
+                raise Refused(f"the earlier run still works as {', '.join(found)}; end that, then resume{again}")
             # An abort has to wait: it tells what became of hosts that are still worked on.
             self._pause_where_asked(self.state.take_request("pause"))
             self.sleep(POLL)
@@ -270,7 +272,9 @@ class Driver:
 
     def _down(self) -> list[str]:
         """Hosts that are out of service, by this rollout or another one."""
-        return [*(host.name for host in self.state.out_of_service()), *self.elsewhere]
+        mended = {host.name for host in self.state.hosts(states=gate.CONVERTED) if not host.drained}
+        out = [host.name for host in self.state.out_of_service()]
+        return [*out, *(name for name in self.elsewhere if name not in mended)]
 
     def _stop_where_none_comes_back(self, number: int) -> None:
         """A hook that fails for one host fails for the next: going on would take the fleet out of service."""
@@ -420,31 +424,33 @@ class Driver:
         What another rollout left out of service was not in order before: to be as it was is not enough for it.
         """
         hook = self.policy["hooks"].get("undrain")
-        sound = [
-            host.name
-            for host in hosts
-            if host.drained
-            and self.state.is_sound(host)
-            and (host.name not in self.elsewhere or host.state in gate.CONVERTED)
-        ]
         for host in hosts:
-            if host.drained and host.name not in sound and host.state not in ("running", "rolling back"):
-                before = ", and another rollout left it so" if host.name in self.elsewhere else ""
-                self.watcher.note(f"{host.name}: stays out of service, since it is {host.state}{before}")
-        if not hook:
-            for name in [name for name in sound if name in self.drained]:
+            if host.drained and host.state not in ("running", "rolling back") and not self.state.is_sound(host):
+                self.watcher.note(f"{host.name}: stays out of service, since it is {host.state}")
+        sound = [host for host in hosts if host.drained and self.state.is_sound(host)]
+        theirs = [h.name for h in sound if h.name in self.elsewhere and h.state not in gate.CONVERTED]
+        for name in theirs:
+            self.watcher.note(f"{name}: stays out of service, since another rollout left it so")
+        # What became of it is for that one to say, which then has to find it as it left it.
+        self.state.set_drained([name for name in theirs if name in self.drained], False)
+        for host in sound:
+            if host.name not in theirs and not self._has_hook(host):
                 self.watcher.note(
-                    f"{name}: still out of service: another rollout drained it, and there is no hook undrain"
+                    f"{host.name}: still out of service: another rollout drained it, and there is no hook undrain"
                 )
-            sound = [name for name in sound if name not in self.drained]
-        if not sound:
+        ready = [host.name for host in sound if host.name not in theirs and self._has_hook(host)]
+        if not ready:
             return
         problems = (
-            hooks.call(hook, sound, self.ansible, f"{self._new_run()}{HOOKS}undrain", lambda *_: None) if hook else {}
+            hooks.call(hook, ready, self.ansible, f"{self._new_run()}{HOOKS}undrain", lambda *_: None) if hook else {}
         )
-        self.state.set_drained([name for name in sound if name not in problems], False)
+        self.state.set_drained([name for name in ready if name not in problems], False)
         for name, why in problems.items():
             self.watcher.note(f"{name}: still out of service, the hook undrain failed: {one_line(why)}")
+
+    def _has_hook(self, host: Host) -> bool:
+        """Whether this rollout can undrain a host. Without a hook there is only what another one's has drained."""
+        return "undrain" in self.policy["hooks"] or host.name not in self.drained
 
     # --- waiting, and being told ---
 
@@ -603,7 +609,14 @@ class Driver:
 
     def _not_undrained(self, hosts: list[Host]) -> list[str]:
         """Those that could be in service, were it not for the hook."""
-        return [host.name for host in hosts if host.drained and self.state.is_sound(host)]
+        return [
+            host.name
+            for host in hosts
+            if host.drained
+            and self.state.is_sound(host)
+            and self._has_hook(host)
+            and (host.name not in self.elsewhere or host.state in gate.CONVERTED)
+        ]
 
     def _baseline(self, host: Host) -> str:
         """What a host is put back to, or an empty text: the host's own last change may be another rollout's."""

@@ -65,7 +65,7 @@ def _remove_left(folder: Path) -> None:
         return
     try:
         held = _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return  # at work
+    except (BlockingIOError, FileNotFoundError):
+        return  # at work, or just gone
     shutil.rmtree(folder, ignore_errors=True)
     os.close(held)

@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from ocrfleet import errors
-from ocrfleet.ansible import Ansible
+from ocrfleet.ansible import Ansible, check_playbooks
+from ocrfleet.errors import FleetError
 from ocrfleet.evidence import is_untouched
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -276,3 +277,28 @@ def test_a_reader_that_goes_away_stops_it_between_two_hosts(folder: Path, ocrfle
     assert {drained for _state, drained in found.values()} == {False}, said
     assert found["h3"] == ("pending", False)
     assert ocrfleet("resume")[0] == errors.DONE
+
+
+def test_a_playbook_is_read_with_the_variables_of_its_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    text = "- hosts: '{{ target }}'\n  serial: '{{ batch }}'\n  tasks: []\n"
+    (folder / "varying.yml").write_text(text)
+    check_playbooks(["varying.yml"], {"target": "all", "batch": 1}, False)
+    with pytest.raises(FleetError, match="is undefined"):
+        check_playbooks(["varying.yml"], {}, False)
+
+
+def test_what_workers_have_is_not_looked_for_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "theirs.yml").write_text("- hosts: all\n  roles: [only.at_worker.role]\n")
+    check_playbooks(["theirs.yml", "only.at_worker.playbook"], {}, True)
+    with pytest.raises(FleetError, match=r"playbooks that are not there; nothing was touched: gone.yml"):
+        check_playbooks(["gone.yml"], {}, True)
+
+
+def test_a_driver_works_without_an_output(folder: Path, ocrfleet: Any) -> None:
+    line = f"{Path(sys.executable).with_name('ocrfleet')} --state-dir state rollout -i inventory.yml -p policy.yml >&-"
+    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections")}
+    done = subprocess.run(["bash", "-c", line], cwd=folder, env=environment, timeout=180, check=False)
+    assert done.returncode == errors.DONE
+    assert states(ocrfleet) == dict.fromkeys(HOSTS, "converted")

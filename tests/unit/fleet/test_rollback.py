@@ -429,3 +429,18 @@ def test_a_host_that_cannot_be_drained_for_the_way_back_serves_on_as_it_was(make
     refused.unlink()
     assert back(state) == errors.DONE
     assert states(state) == {"h1": "rolled back", "h2": "rolled back"}
+
+
+@pytest.mark.parametrize("policy", [{}, {"forks": 1}])
+@pytest.mark.parametrize("has_hooks", [True, False])
+def test_a_host_that_another_rollout_left_out_does_not_end_the_way_back(
+    make, drive, fake, tmp_path, policy: dict[str, Any], has_hooks: bool
+) -> None:
+    given = {"hooks": hooks(tmp_path)} if has_hooks else {}
+    state = make(4, waves=["100%"], **policy, **given)
+    assert drive(state) == errors.DONE
+    driver = Driver(state, Silent(), make_ansible=fake, elsewhere={"h2": []}, drained={"h2"})
+    assert driver.back() == errors.DONE
+    assert state.counts() == {"rolled back": 4}
+    if has_hooks:
+        assert "h2" not in (tmp_path / "back").read_text().split()[4:]  # those of the way forward come first

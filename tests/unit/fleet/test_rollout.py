@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
 import time
 from collections import Counter
 from dataclasses import replace
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from ocrfleet import errors, rollout
+from ocrfleet import ansible, errors, rollout
 from ocrfleet.errors import FleetError
 from ocrfleet.rollout import Driver
 from ocrfleet.state import State
@@ -724,3 +725,34 @@ def test_nohup_is_left_as_it_is(make, fake) -> None:
         assert Driver(make(2), Silent(), make_ansible=fake).forward() == errors.DONE
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_host_of_another_rollout_that_this_one_has_converted_is_down_no_more(make, fake) -> None:
+    state = make(3, waves=[1, "100%"], at_once=1, apart=[["h1", "h2"]])
+    driver = Driver(state, Silent(), make_ansible=fake, elsewhere={"h1": []}, drained=set())
+    assert driver.forward() == errors.DONE
+    assert state.counts() == {"converted": 3}
+
+
+def test_an_abort_undrains_each_host_once(make, fake, tmp_path) -> None:
+    """A hook that hangs is waited for once."""
+    record = {"command": ["sh", "-c", f'echo "$1" >>{tmp_path}/tried; false', "undrain", "{host}"]}
+    state = make(2, waves=["100%"], hooks={"drain": {"command": ["true"]}, "undrain": record})
+    state.begin(["h1", "h2"], "0001")
+    state.set_drained(["h1", "h2"], True)
+    Driver(state, Silent(), make_ansible=fake).abort()
+    assert sorted((tmp_path / "tried").read_text().split()) == ["h1", "h2"]
+
+
+def test_a_connection_that_ssh_keeps_is_nothing_at_work(tmp_path) -> None:
+    kept = ["bash", "-c", "exec -a 'ssh: /home/me/.ansible/cp/ab12 [mux]' cat"]
+    carried = {**os.environ, **ansible.mark(tmp_path, "0001-0")}
+    mux = subprocess.Popen(kept, env=carried, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    with mux, subprocess.Popen(["sleep", "60"], env=carried) as working:
+        try:
+            while b"[mux]" not in Path(f"/proc/{mux.pid}/cmdline").read_bytes():
+                time.sleep(0.05)
+            assert ansible.at_work(tmp_path) == [working.pid]
+        finally:
+            mux.kill()
+            working.kill()

@@ -242,3 +242,24 @@ def test_a_host_that_another_rollout_drained_is_named_where_there_is_no_hook(com
     assert code == errors.INCOMPLETE, said
     assert "h1: still out of service: another rollout drained it, and there is no hook undrain" in said
     assert {name: found.drained for name, found in Store(Path("state")).out_of_service(but="").items()} == {"h1": True}
+
+
+def test_two_rollouts_do_not_keep_a_host_out_because_of_each_other(command, fake, tmp_path) -> None:
+    """The second found it as the first had left it; once the first has put it back, nothing keeps it."""
+    fake.answers["h2"], fake.tells["h2"] = "failed", {"transaction": {"baseline_id": "base-h2"}}
+    both = {"waves": ["100%"], "hooks": hooks(tmp_path)}
+    assert command("rollout", "-i", "hosts", "-l", "h2", **both)[0] == errors.STOPPED
+    assert command("abort")[0] == errors.DONE
+    first = Store(Path("state")).open(None).id
+    time.sleep(1.1)
+    fake.tells["h2"] = REFUSED
+    assert command("rollout", "-i", "hosts", "-l", "h2", **both)[0] == errors.STOPPED
+    assert command("abort")[0] == errors.DONE
+    assert list(Store(Path("state")).out_of_service(but="")) == ["h2"]
+    (tmp_path / "back").unlink(missing_ok=True)
+    fake.answers.clear()
+    fake.tells.clear()
+    code, said = command("rollback", first)
+    assert code == errors.DONE, said
+    assert (tmp_path / "back").read_text() == "h2\n"
+    assert Store(Path("state")).out_of_service(but="") == {}
