@@ -272,8 +272,8 @@ class Driver:
 
     def _down(self) -> list[str]:
         """Hosts that are out of service, by this rollout or another one."""
-        mended = {host.name for host in self.state.hosts(states=gate.CONVERTED) if not host.drained}
         out = [host.name for host in self.state.out_of_service()]
+        mended = {h.name for h in self.state.named(self.elsewhere) if h.state in gate.CONVERTED and not h.drained}
         return [*out, *(name for name in self.elsewhere if name not in mended)]
 
     def _stop_where_none_comes_back(self, number: int) -> None:
