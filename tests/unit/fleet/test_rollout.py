@@ -750,7 +750,7 @@ def test_a_connection_that_ssh_keeps_is_nothing_at_work(tmp_path) -> None:
     mux = subprocess.Popen(kept, env=carried, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     with mux, subprocess.Popen(["sleep", "60"], env=carried) as working:
         try:
-            while b"[mux]" not in Path(f"/proc/{mux.pid}/cmdline").read_bytes():
+            while not Path(f"/proc/{mux.pid}/cmdline").read_bytes().endswith(b"[mux]\0"):  # the shell's has it, too
                 time.sleep(0.05)
             assert ansible.at_work(tmp_path) == [working.pid]
         finally:
