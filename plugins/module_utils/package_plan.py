@@ -232,13 +232,13 @@ def _exactly(
     changes, found = _locked(uv, request, constraints, kept, pins)
     # It is text of whoever made it, a rollout's canary say, and so are its hashes.
     there = {name for name, version in pins.items() if name in installed and installed[name].version == version}
-    of_others = _marked(request.lock) - there - {change.name for change in changes}
+    unneeded = sorted(pins.keys() - there - {change.name for change in changes})
+    surplus = [Change(name, None, pins[name]) for name in unneeded]
+    marked = _marked(request.lock)
+    of_others = [change for change in surplus if change.name in marked]
     if of_others:
-        rows = [{"name": name, "before": None, "after": pins[name]} for name in sorted(of_others)]
-        raise Refused(_marked_text(rows), rows)
-    surplus = [Change(name, None, pins[name]) for name in pins.keys() - there - {change.name for change in changes}]
+        raise Refused(_marked_text(of_others), _as_rows(of_others))
     if surplus:
-        surplus.sort(key=lambda change: change.name)
         raise Refused(_surplus_text(surplus, request.requirements), _as_rows(surplus))
     foreign = _foreign(changes, request)
     if foreign:
@@ -477,8 +477,8 @@ def _moved_text(moved: list[Change], requirements: list[str], why: str, by: dict
     )
 
 
-def _marked_text(rows: list[dict]) -> str:
-    listed = ", ".join(f"{row['name']} {row['after']}" for row in rows)
+def _marked_text(surplus: list[Change]) -> str:
+    listed = ", ".join(f"{change.name} {change.after}" for change in surplus)
     return (
         f"Refused: the lock holds, by environment markers, what is for hosts of another kind: {listed}. Expected a "
         "lock for this kind alone, all of which is installed; make it without --universal, or take those lines out"

@@ -425,6 +425,16 @@ def remove_leftovers(folder: Path) -> None:
         shutil.rmtree(private, ignore_errors=True)
 
 
+def _called(argv: list[str], **settings: str) -> subprocess.CompletedProcess[str]:
+    """A program of Ansible that asks no host, with what ansible-playbook is started with."""
+    env = {**os.environ, **environment(), **settings}
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, check=False)
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    return plain(done.stderr.strip() or done.stdout.strip())
+
+
 def check_playbooks(names: list[str], variables: dict[str, Any], there: bool) -> None:
     """Raise FleetError where a playbook cannot be had, or read, with the variables that a run of it gets.
 
@@ -440,11 +450,9 @@ def check_playbooks(names: list[str], variables: dict[str, Any], there: bool) ->
         json.dump(variables, file)
         file.flush()
         argv = ["ansible-playbook", "--syntax-check", "--inventory=localhost,", f"--extra-vars=@{file.name}", *names]
-        env = {**os.environ, **environment()}
-        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, check=False)
+        done = _called(argv)
     if done.returncode != 0:
-        said = done.stderr.strip() or done.stdout.strip()
-        raise FleetError(f"the policy names a playbook that cannot be run; nothing was touched: {plain(said)}")
+        raise FleetError(f"the policy names a playbook that cannot be run; nothing was touched: {_said(done)}")
 
 
 def read_inventory(inventory: list[str], limit: str | None) -> Fleet:
@@ -468,7 +476,7 @@ def read_inventory(inventory: list[str], limit: str | None) -> Fleet:
 
 def _listing(inventory: list[str], limit: str | None, strict: bool) -> dict[str, Any]:
     argv = ["ansible-inventory", "--list", "--export", *(f"--inventory={source}" for source in inventory)]
-    env = {**os.environ, **environment()}
+    env = {}
     if strict:
         # Otherwise a source that cannot be read is left out, and its hosts with it.
         env["ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED"] = "1"
@@ -476,7 +484,7 @@ def _listing(inventory: list[str], limit: str | None, strict: bool) -> dict[str,
         argv.append(f"--limit={limit}")
         # Otherwise a part of it that matches nothing, a misspelt host, is passed over.
         env["ANSIBLE_HOST_PATTERN_MISMATCH"] = "error"
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, check=False)
+    done = _called(argv, **env)
     try:
         listing = json.loads(done.stdout)
     except ValueError:
@@ -489,7 +497,7 @@ def _listing(inventory: list[str], limit: str | None, strict: bool) -> dict[str,
                 "correct it, or leave it out; `ansible-inventory --graph` shows hosts and groups"
             )
         within = f" with --limit {plain(limit)}" if limit else ""
-        raise FleetError(f"the inventory cannot be read{within}: {plain(done.stderr.strip() or done.stdout.strip())}")
+        raise FleetError(f"the inventory cannot be read{within}: {_said(done)}")
     return listing
 
 

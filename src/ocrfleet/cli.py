@@ -240,7 +240,7 @@ def drive(
 
 def rollout(args: argparse.Namespace, console: Console) -> int:
     store = Store(args.state_dir)
-    with store.driver("rollout") as working_on, files_below(store.folder):
+    with store.driver("rollout") as working_on:
         policy, fleet, found = look(args, console)
         store.refuse_overlap(fleet.hosts)
         for name, why in store.look():
@@ -258,7 +258,7 @@ def rollout(args: argparse.Namespace, console: Console) -> int:
 
 def resume(args: argparse.Namespace, console: Console) -> int:
     store = Store(args.state_dir)
-    with store.driver("resume") as working_on, files_below(store.folder):
+    with store.driver("resume") as working_on:
         state = store.open(args.rollout)
         working_on(state.id)
         if state.backward and state.state in OVER:
@@ -272,7 +272,7 @@ def resume(args: argparse.Namespace, console: Console) -> int:
 
 def rollback(args: argparse.Namespace, console: Console) -> int:
     store = Store(args.state_dir)
-    with store.driver("rollback") as working_on, files_below(store.folder):
+    with store.driver("rollback") as working_on:
         state = store.open(args.rollout)
         working_on(state.id)
         free(store, state, True)
@@ -336,7 +336,7 @@ def ask(args: argparse.Namespace, console: Console) -> int:
         if not is_driven:
             console.print(Text(f"go on with: ocrfleet resume {state.id}"), soft_wrap=True)
     else:
-        with store.driver(args.command) as working_on, files_below(store.folder):
+        with store.driver(args.command) as working_on:
             working_on(state.id)
             if args.command == "pause":
                 state.set_state("paused", "as requested")

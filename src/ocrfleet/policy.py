@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,12 +84,16 @@ def _every_window(policy: Policy) -> Iterator[dict[str, Any]]:
         yield from group.get("windows", [])
 
 
+def _inner(value: Any) -> Iterable[tuple[Any, Any]]:
+    """What a mapping or a list holds, each by its name or number."""
+    return value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+
+
 def _no_numbers(value: Any, where: str) -> Iterator[str]:
     """YAML and Python's JSON have numbers that are none, and they pass every limit of a schema."""
     if isinstance(value, float) and not math.isfinite(value):
         yield f"{where}: expected a number, found {value}"
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, entry in inner:
+    for name, entry in _inner(value):
         yield from _no_numbers(entry, f"{where}.{name}")
 
 
@@ -110,8 +114,7 @@ def _no_variables(value: Any, where: str) -> Iterator[str]:
             yield f"{where}: expected names that are text; found {', '.join(map(str, names))}; put it into quotes"
     elif not isinstance(value, (str, int, float, list, type(None))):
         yield f"{where}: expected text, a number, a list or a mapping; found {value}; put it into quotes"
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, entry in inner:
+    for name, entry in _inner(value):
         yield from _no_variables(entry, f"{where}.{name}")
 
 

@@ -424,21 +424,23 @@ class Driver:
         What another rollout left out of service was not in order before: to be as it was is not enough for it.
         """
         hook = self.policy["hooks"].get("undrain")
+        theirs = []
         for host in hosts:
-            if host.drained and host.state not in ("running", "rolling back") and not self.state.is_sound(host):
-                self.watcher.note(f"{host.name}: stays out of service, since it is {host.state}")
-        sound = [host for host in hosts if host.drained and self.state.is_sound(host)]
-        theirs = [h.name for h in sound if h.name in self.elsewhere and h.state not in gate.CONVERTED]
-        for name in theirs:
-            self.watcher.note(f"{name}: stays out of service, since another rollout left it so")
-        # What became of it is for that one to say, which then has to find it as it left it.
-        self.state.set_drained([name for name in theirs if name in self.drained], False)
-        for host in sound:
-            if host.name not in theirs and not self._has_hook(host):
+            if not host.drained:
+                continue
+            if not self.state.is_sound(host):
+                if host.state not in ("running", "rolling back"):
+                    self.watcher.note(f"{host.name}: stays out of service, since it is {host.state}")
+            elif self._is_theirs(host):
+                theirs.append(host.name)
+                self.watcher.note(f"{host.name}: stays out of service, since another rollout left it so")
+            elif not self._has_hook(host):
                 self.watcher.note(
                     f"{host.name}: still out of service: another rollout drained it, and there is no hook undrain"
                 )
-        ready = [host.name for host in sound if host.name not in theirs and self._has_hook(host)]
+        # What became of it is for that one to say, which then has to find it as it left it.
+        self.state.set_drained([name for name in theirs if name in self.drained], False)
+        ready = self._not_undrained(hosts)
         if not ready:
             return
         problems = (
@@ -447,6 +449,10 @@ class Driver:
         self.state.set_drained([name for name in ready if name not in problems], False)
         for name, why in problems.items():
             self.watcher.note(f"{name}: still out of service, the hook undrain failed: {one_line(why)}")
+
+    def _is_theirs(self, host: Host) -> bool:
+        """Whether another rollout left a host out of service, and this one has not mended it."""
+        return host.name in self.elsewhere and host.state not in gate.CONVERTED
 
     def _has_hook(self, host: Host) -> bool:
         """Whether this rollout can undrain a host. Without a hook there is only what another one's has drained."""
@@ -612,10 +618,7 @@ class Driver:
         return [
             host.name
             for host in hosts
-            if host.drained
-            and self.state.is_sound(host)
-            and self._has_hook(host)
-            and (host.name not in self.elsewhere or host.state in gate.CONVERTED)
+            if host.drained and not self._is_theirs(host) and self._has_hook(host) and self.state.is_sound(host)
         ]
 
     def _baseline(self, host: Host) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 from ocrfleet.errors import FleetError, Refused
 from ocrfleet.gate import CONVERTED
 from ocrfleet.state import OVER, Foreign, OtherFormat, State
+from ocrfleet.temporary import files_below
 
 
 def default_folder() -> Path:
@@ -203,7 +204,7 @@ class Store:
     def driver(self, what: str) -> Iterator[Callable[[str], None]]:
         """Held by the one process that works on hosts; the kernel lets go when that process ends, however it ends.
 
-        What it gives is to be told the id of the rollout that is worked on.
+        What it gives is to be told the id of the rollout that is worked on. Temporary files lie below the folder then.
         """
         if what == "rollout":
             self._make()
@@ -226,7 +227,8 @@ class Store:
                 os.pwrite(descriptor, json.dumps({**said, "rollout": rollout}).encode(), 0)
 
             tell("")
-            yield tell
+            with files_below(self.folder):
+                yield tell
         finally:
             os.close(descriptor)
 
